@@ -1,0 +1,157 @@
+"""Effect chains fitted to professional vocal mixes, read from the released tables.
+
+Source: Yu et al., "DiffVox: A Differentiable Model for Capturing and Analysing Vocal Effects Distributions",
+DAFx 2025, and its repository SonyResearch/diffvox (MIT). A preset folder holds `decoded.csv` (one chain a row, in
+physical units), `raw_params.npy` (the parameters as released, same rows) and `train_index.npy` (rows to train on).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import expm
+from scipy.special import expit
+
+from audio.delay import PingPongDelay
+from audio.effects import Compressor, EffectChain
+from audio.errors import InputError
+from audio.filters import Filter
+from audio.reverb import Reverb
+
+REVERB_BAND_HZ = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+SHELF_Q = 1 / math.sqrt(2)
+
+# DiffVox, presets/fx_config.yaml: the feedback-delay network's rate, delay lines and the longest T60 it can have.
+NETWORK_RATE_HZ = 44100
+NETWORK_DELAYS_SAMPLES = np.array([997, 1153, 1327, 1559, 1801, 2099])
+NETWORK_T60_MAX_S = 9.0
+RAW_COLUMNS = 151
+
+# Released attack and release run from 10 to 90 %: 2.2 time constants (torchcomp's ms2coef).
+RISE_TIME_CONSTANTS = 2.2
+
+
+def read_presets(csv_path: str | Path) -> dict[str, EffectChain]:
+    """All chains of a `decoded.csv`, by the name in its column dry_file, in the order of the file.
+
+    The levels of the reverb come from `raw_params.npy` beside it: the table has no column for them. Raises
+    InputError for a missing file or column, a value that is no number or out of range, or tables of unequal length.
+    """
+    path = Path(csv_path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table of presets ({error})") from error
+    if not rows:
+        raise InputError(f"{path}: no presets in it; a table with a header and at least one row was expected")
+    released = _load(path.with_name("raw_params.npy"))
+    if released.shape != (len(rows), RAW_COLUMNS):
+        raise InputError(
+            f"{path.with_name('raw_params.npy')}: shape {released.shape}, but {path.name} asks for "
+            f"{(len(rows), RAW_COLUMNS)}"
+        )
+    chains: dict[str, EffectChain] = {}
+    for line, (row, raw) in enumerate(zip(rows, released, strict=True), start=2):
+        name = row.get("dry_file")
+        if not name or name in chains:
+            raise InputError(f"{path}, line {line}: column dry_file must hold a name of its own, not {name!r}")
+        try:
+            chains[name] = _chain(row, raw)
+        except KeyError as error:
+            raise InputError(f"{path}: the column {error} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}, line {line}, preset {name}: {error}") from error
+    return chains
+
+
+def training_presets(csv_path: str | Path) -> list[str]:
+    """Names of the chains to train on: the rows that `train_index.npy`, beside the table, lists. Errors: InputError."""
+    names = list(read_presets(csv_path))
+    path = Path(csv_path).with_name("train_index.npy")
+    index = _load(path)
+    if index.ndim != 1 or index.dtype.kind not in "iu" or not ((index >= 0) & (index < len(names))).all():
+        raise InputError(f"{path}: row numbers from 0 to {len(names) - 1} were expected")
+    return [names[row] for row in index]
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a NumPy array ({error})") from error
+
+
+def _chain(row: dict[str, str], raw: np.ndarray) -> EffectChain:
+    value = {key: float(text) for key, text in row.items() if key != "dry_file"}
+    if not all(math.isfinite(number) for number in value.values()) or not np.isfinite(raw).all():
+        raise ValueError("every value must be a finite number")
+
+    def bands(prefix: str) -> tuple[Filter, ...]:
+        return (
+            *(Filter("peak", value[f"{prefix}{band}_freq"], value[f"{prefix}{band}_q"], value[f"{prefix}{band}_gain_db"])
+              for band in ("peak1", "peak2")),
+            Filter("low_shelf", value[f"{prefix}lowshelf_freq"], SHELF_Q, value[f"{prefix}lowshelf_gain_db"]),
+            Filter("high_shelf", value[f"{prefix}highshelf_freq"], SHELF_Q, value[f"{prefix}highshelf_gain_db"]),
+        )
+
+    mid_level_db, side_level_db, correlation = network_levels(raw)
+    return EffectChain(
+        equaliser=(
+            *bands(""),
+            Filter("low_pass", value["lowpass_freq"], value["lowpass_q"]),
+            Filter("high_pass", value["highpass_freq"], value["highpass_q"]),
+        ),
+        compressor=Compressor(
+            threshold_db=value["comp_threshold_db"],
+            ratio=value["comp_ratio"],
+            attack_ms=value["comp_attack_ms"] / RISE_TIME_CONSTANTS,
+            release_ms=value["comp_release_ms"] / RISE_TIME_CONSTANTS,
+            makeup_db=value["comp_makeup_db"],
+        ),
+        delay=PingPongDelay(
+            time_ms=value["delay_ms"],
+            feedback=value["delay_feedback"],
+            gain=value["delay_gain"],
+            low_pass=Filter("low_pass", value["delay_lp_freq"], value["delay_lp_q"]),
+            odd_pan_percent=value["delay_odd_pan"],
+            even_pan_percent=value["delay_even_pan"],
+        ),
+        reverb=Reverb(
+            band_hz=REVERB_BAND_HZ,
+            t60_s=tuple(value[f"reverb_t60_{frequency:.0f}hz_s"] for frequency in REVERB_BAND_HZ),
+            mid_level_db=mid_level_db,
+            side_level_db=side_level_db,
+            correlation=correlation,
+            pre_delay_ms=1000 * NETWORK_DELAYS_SAMPLES[0] / NETWORK_RATE_HZ,
+            equaliser=bands("rev_"),
+        ),
+        delay_to_reverb=value["delay_to_reverb_send"],
+        dry_pan_percent=value["dry_pan"],
+    )
+
+
+def network_levels(raw: np.ndarray) -> tuple[float, float, float]:
+    """Mid level in dB, side level in dB and left-right correlation of one released feedback-delay network.
+
+    H = c (D⁻¹ − Uγ)⁻¹ b from 2 inputs to 2 outputs (DiffVox, section on the reverb); its energy is the mean of |H|²
+    over frequency (Parseval), estimated on an irrational grid so that it never locks to the delay lines.
+    """
+    b, c, decay, mixing = raw[31:43].reshape(6, 2), raw[43:55].reshape(2, 6), raw[55:104], raw[104:140].reshape(6, 6)
+    upper = np.triu(mixing, 1)
+    orthogonal = expm(upper - upper.T)
+    shortest = NETWORK_DELAYS_SAMPLES.min()
+    gain_max = 10 ** (-3 * shortest / (NETWORK_RATE_HZ * NETWORK_T60_MAX_S))
+    position = (np.arange(1, 4001) * (math.sqrt(5) - 1) / 2) % 1
+    gain = np.interp(position * (len(decay) - 1), np.arange(len(decay)), expit(decay) * gain_max)
+    loop = orthogonal * gain[:, None, None] ** (NETWORK_DELAYS_SAMPLES / shortest)
+    advance = np.exp(1j * np.pi * position[:, None] * NETWORK_DELAYS_SAMPLES)
+    matrix = advance[:, :, None] * np.eye(6) - loop
+    response = c @ np.linalg.solve(matrix, (b @ np.array([[1.0, 1.0], [1.0, -1.0]])).astype(complex))
+    energy = (np.abs(response) ** 2).mean(axis=0)
+    cross = (response[:, 0, 0] * response[:, 1, 0].conj()).mean().real
+    mid_db, side_db = 10 * np.log10(energy.mean(axis=0) + 1e-30)
+    return float(mid_db), float(side_db), float(cross / np.sqrt(energy[0, 0] * energy[1, 0]))
