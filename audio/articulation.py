@@ -1,0 +1,200 @@
+"""From notes to movements: the targets of every segment of every syllable, and the bursts of noise between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from audio.glottis import Array, harmonics_below_nyquist, source_spectrum
+from audio.score import SYLLABLE, Note, Rest, Voice
+from audio.vocal_tract import FORMANTS_HZ, MURMURS_HZ, PLOSIVES, formant_response, upper_response
+
+# Durations and levels relative to the vowel, typical of clear sung diction.
+FRICATIVE_S = {"s": 0.13, "sh": 0.13, "f": 0.11}
+NOISE_DB = {"s": -10.0, "sh": -8.0, "f": -22.0, "t": -4.0, "k": -4.0, "p": -8.0}
+CLOSURE_S, BURST_S, ASPIRATION_S = 0.055, 0.03, 0.035
+BREATH_CONSONANT_S, BREATH_CONSONANT_DB = 0.08, -20.0
+MURMUR_S, MURMUR_DB = 0.08, -8.0
+INHALE_S, INHALE_DB = 0.5, -50.0
+EDGE_S = 0.03  # attack and release, where a vowel meets silence
+GLIDE_SHARE = 0.35  # of a two-vowel syllable, the part that belongs to the second vowel
+MOST_CONSONANT_SHARE = 0.3  # of a note, for each of its two consonants: fast notes have short consonants
+EFFORT_REFERENCE_DB, EFFORT_DB_PER_OCTAVE = -20.0, 10.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Targets that hold for a while; levels are linear amplitudes of the source."""
+
+    duration_s: float
+    midi: float
+    formants_hz: tuple[float, ...]
+    return_hz: float
+    voicing: float = 0.0
+    breath: float = 0.0
+    vibrato_cents: float = 0.0
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Consonant noise of the given kind, added to what comes out of the tract."""
+
+    kind: str
+    start_s: float
+    duration_s: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """Segments in time order without gaps, and the bursts on top of them."""
+
+    segments: tuple[Segment, ...]
+    bursts: tuple[Burst, ...]
+
+
+def articulate(notes: Sequence[Note | Rest], voice: Voice, *, sample_rate: int) -> Gesture:
+    """Lay out every note's consonants and vowel, every rest's silence and breath, on one time line."""
+    segments: list[Segment] = []
+    bursts: list[Burst] = []
+    for index, item in enumerate(notes):
+        before = notes[index - 1] if index > 0 else Rest(1.0)
+        after = notes[index + 1] if index + 1 < len(notes) else Rest(1.0)
+        if isinstance(item, Rest):
+            following = next((note for note in notes[index:] if isinstance(note, Note)), None)
+            segments += _rest(item, following, segments[-1] if segments else None, voice, sample_rate)
+        else:
+            start_s = sum(segment.duration_s for segment in segments)
+            made, noises = _syllable(item, voice, isinstance(before, Rest), isinstance(after, Rest), sample_rate)
+            segments += made
+            bursts += [replace(noise, start_s=start_s + noise.start_s) for noise in noises]
+    return Gesture(tuple(segments), tuple(bursts))
+
+
+def vowel_formants_hz(vowel: str, pitch_hz: float, voice: Voice) -> tuple[float, ...]:
+    """Five formants of a vowel; a first formant below the pitch is raised to it, as singers do by opening the jaw.
+
+    Source of the rule: Sundberg, "Formant technique in a professional female singer", Acustica 32, 1975.
+    """
+    formants = voice.formant_scale * np.array(FORMANTS_HZ[voice.register][vowel])
+    formants[0] = max(formants[0], 1.02 * pitch_hz)
+    formants[1] = max(formants[1], 1.2 * formants[0])
+    return tuple(formants.tolist())
+
+
+def _syllable(
+    note: Note, voice: Voice, after_silence: bool, before_silence: bool, sample_rate: int
+) -> tuple[list[Segment], list[Burst]]:
+    match = SYLLABLE.fullmatch(note.syllable)
+    assert match is not None  # Note has checked it
+    onset, vowels, coda = match.group(1) or "", match.group(2), match.group(3) or ""
+    octaves = (note.level_db - EFFORT_REFERENCE_DB) / EFFORT_DB_PER_OCTAVE
+    tract = _Tract(note.pitch_hz, voice.return_hz * 2.0**octaves, voice, sample_rate)
+    first, last = (
+        Segment(0.0, note.midi, vowel_formants_hz(vowel, note.pitch_hz, voice), tract.return_hz)
+        for vowel in (vowels[0], vowels[-1])
+    )
+    head, head_bursts = _consonant(onset, first, note, tract) if onset else ([], [])
+    tail, tail_bursts = _consonant(coda, last, note, tract) if coda else ([], [])
+    if after_silence and (not onset or onset in MURMURS_HZ):
+        head.insert(0, replace(head[0] if head else first, duration_s=EDGE_S, voicing=0.0))
+    if before_silence and (not coda or coda in MURMURS_HZ):
+        tail.append(replace(tail[-1] if tail else last, duration_s=EDGE_S, voicing=0.0))
+    vowel_s = note.duration_s - _total_s(head) - _total_s(tail)
+    glide_s = vowel_s * (1 - GLIDE_SHARE) if len(vowels) == 2 else vowel_s
+    cuts = sorted({0.0, min(voice.vibrato_onset_s, vowel_s), glide_s, vowel_s})
+    body = []
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        base = first if start < glide_s else last
+        body.append(replace(
+            base,
+            duration_s=end - start,
+            voicing=tract.voicing(note.level_db, base.formants_hz),
+            breath=tract.breath(note.level_db + voice.breathiness_db, base.formants_hz),
+            vibrato_cents=voice.vibrato_extent_cents if start >= voice.vibrato_onset_s else 0.0,
+        ))  # fmt: skip
+    tail_start_s = _total_s(head) + vowel_s
+    bursts = head_bursts + [replace(burst, start_s=burst.start_s + tail_start_s) for burst in tail_bursts]
+    return head + body + tail, bursts
+
+
+def _consonant(kind: str, vowel: Segment, note: Note, tract: _Tract) -> tuple[list[Segment], list[Burst]]:
+    """One consonant next to a vowel whose articulation it already (or still) has; times count from its own start."""
+    longest_s = MOST_CONSONANT_SHARE * note.duration_s
+
+    def shortened(*durations_s: float) -> list[float]:
+        scale = min(1.0, longest_s / sum(durations_s))
+        return [scale * duration for duration in durations_s]
+
+    if kind in MURMURS_HZ:
+        murmur = tuple(tract.voice.formant_scale * f for f in MURMURS_HZ[kind]) + vowel.formants_hz[3:]
+        voicing = tract.voicing(note.level_db + MURMUR_DB, murmur)
+        return [replace(vowel, duration_s=shortened(MURMUR_S)[0], formants_hz=murmur, voicing=voicing)], []
+    if kind == "h":
+        breath = tract.breath(note.level_db + BREATH_CONSONANT_DB, vowel.formants_hz)
+        return [replace(vowel, duration_s=shortened(BREATH_CONSONANT_S)[0], breath=breath)], []
+    level = 10 ** ((note.level_db + NOISE_DB[kind]) / 20)
+    if kind in PLOSIVES:
+        closure_s, burst_s, aspiration_s = shortened(CLOSURE_S, BURST_S, ASPIRATION_S)
+        breath = tract.breath(note.level_db + BREATH_CONSONANT_DB, vowel.formants_hz)
+        segments = [replace(vowel, duration_s=closure_s), replace(vowel, duration_s=burst_s + aspiration_s, breath=breath)]
+        return segments, [Burst(kind, closure_s, burst_s, level)]
+    (duration_s,) = shortened(FRICATIVE_S[kind])
+    return [replace(vowel, duration_s=duration_s)], [Burst(kind, 0.0, duration_s, level)]
+
+
+def _rest(
+    rest: Rest, following: Note | None, before: Segment | None, voice: Voice, sample_rate: int
+) -> list[Segment]:
+    """Silence that already has the pitch and the vowel of what follows, so that no note starts with a glide."""
+    if following is not None:
+        vowel = next(letter for letter in following.syllable if letter in "aeiou")
+        pitch_hz, midi = following.pitch_hz, following.midi
+        silence = Segment(0.0, midi, vowel_formants_hz(vowel, pitch_hz, voice), voice.return_hz)
+    elif before is not None:
+        silence = replace(before, duration_s=0.0, voicing=0.0, breath=0.0, vibrato_cents=0.0)
+    else:
+        silence = Segment(0.0, voice.lowest_midi, vowel_formants_hz("a", 0.0, voice), voice.return_hz)
+    if not rest.inhale:
+        return [replace(silence, duration_s=rest.duration_s)]
+    inhale_s = min(INHALE_S, 0.8 * rest.duration_s)
+    hold_s = 0.1 * rest.duration_s if inhale_s < INHALE_S else min(0.06, rest.duration_s - inhale_s)
+    breath = _Tract(1.0, voice.return_hz, voice, sample_rate).breath(INHALE_DB, silence.formants_hz)
+    return [
+        replace(silence, duration_s=rest.duration_s - inhale_s - hold_s),
+        replace(silence, duration_s=inhale_s, breath=breath),
+        replace(silence, duration_s=hold_s),
+    ]
+
+
+@dataclass(frozen=True)
+class _Tract:
+    """Turns a level at the lips into a level at the glottis: divides by what source and tract would make of it."""
+
+    pitch_hz: float
+    return_hz: float
+    voice: Voice
+    sample_rate: int
+
+    def voicing(self, level_db: float, formants_hz: tuple[float, ...]) -> float:
+        harmonics = harmonics_below_nyquist(self.pitch_hz, self.sample_rate)
+        source = source_spectrum(
+            harmonics, np.array(self.pitch_hz), np.array(self.voice.open_quotient), np.array(self.return_hz),
+            self.sample_rate,
+        )  # fmt: skip
+        amplitudes = np.abs(source * self._response(harmonics * self.pitch_hz, formants_hz))
+        return float(10 ** (level_db / 20) / np.sqrt(np.sum(amplitudes**2) / 2))
+
+    def breath(self, level_db: float, formants_hz: tuple[float, ...]) -> float:
+        response = np.abs(self._response(np.linspace(0.0, self.sample_rate / 2, 1025), formants_hz))
+        return float(10 ** (level_db / 20) / np.sqrt(np.mean(response**2)))
+
+    def _response(self, frequency_hz: Array, formants_hz: tuple[float, ...]) -> Array:
+        upper = upper_response(frequency_hz, self.voice.register, self.voice.formant_scale)
+        return np.abs(upper * formant_response(frequency_hz, np.array(formants_hz)))
+
+
+def _total_s(segments: Sequence[Segment]) -> float:
+    return sum(segment.duration_s for segment in segments)
