@@ -1,0 +1,38 @@
+# make demo    four mixes of a demo take, in out/demo
+# make test    lint, then every test
+# make bench   speed, memory and the comparison with the raw take
+# make lint    style, types and import directions
+# make lock    write requirements.lock anew from pyproject.toml
+# make clean   remove caches and build leftovers; .venv, out and runs stay
+# Each makes .venv where it is missing or no longer fits. PYTHON=python3.12 says with which Python.
+
+PYTHON ?= python3
+PACKAGES := audio codec conditioning diffusion restyler
+BIN := .venv/bin/python -m
+
+.PHONY: demo test bench lint lock clean environment
+
+demo: environment
+	@.venv/bin/restyler demo --out out/demo
+
+test: lint
+	@$(BIN) pytest
+
+bench: environment
+	@$(BIN) restyler.bench
+
+lint: environment
+	@$(BIN) ruff check --quiet .
+	@$(BIN) ruff format --check --quiet .
+	@$(BIN) mypy
+	@.venv/bin/lint-imports
+
+lock:
+	@scripts/lock.sh $(PYTHON)
+
+environment:
+	@scripts/environment.sh $(PYTHON)
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
