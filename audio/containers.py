@@ -1,0 +1,102 @@
+"""Does a file hold all the bytes that its own header promises?
+
+libsndfile shortens a cut WAV, RF64, W64, AIFF, AU, MP3 or Ogg file to what is there and reports no error, so half a
+take would pass for a whole one. FLAC and CAF need no check here: their decoders notice.
+
+Sizes that mean «not known when the header was written» are legitimate, since programs that stream cannot go back
+and fill them in: 0xFFFFFFFF (FFmpeg) and everything from 0x7FFFF000 up (SoX, arecord) in a WAV, all ones in an AU,
+0 in AIFF and W64. Such files are read to their end. The price: a WAV cut short from more than 2 GiB is not noticed.
+
+Sources: the RIFF and RF64 layouts of EBU Tech 3306, Apple's AIFF 1.3, Sony's Wave64, RFC 3533 (Ogg pages), the
+Xing header as LAME writes it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from io import FileIO
+
+SMALLEST_UNKNOWN_WAV_SIZE = 0x7FFFF000
+SMALLEST_UNKNOWN_W64_SIZE = 1 << 62
+UNKNOWN_AU_SIZE = 0xFFFFFFFF
+OGG_TAIL_BYTES = 1 << 17  # a page has at most 65307 bytes, so the last page starts within this
+MP3_HEAD_BYTES = 4096
+MP3_SLACK = 0.01  # encoders disagree whether the first frame and trailing tags count
+
+
+def missing_audio(handle: FileIO) -> str | None:
+    """What is missing from a cut audio file, as the end of an error line; None where nothing is known to be.
+
+    handle: an open, seekable binary file; its position is moved.
+    """
+    size = handle.seek(0, os.SEEK_END)
+    handle.seek(0)
+    head = handle.read(32)
+    if head.startswith(b"OggS"):
+        return _missing_ogg_end(handle, size)
+    promised = _promised_bytes(handle, head)
+    if promised is None or promised <= size:
+        return None
+    return f"its header promises {promised} bytes, {size} are there"
+
+
+def _promised_bytes(handle: FileIO, head: bytes) -> int | None:
+    """The smallest file size in bytes that agrees with the header; None where the header does not say."""
+    magic = head[:4]
+    if magic in (b"RIFF", b"RIFX"):
+        return _end_of_riff_data(handle, "<" if magic == b"RIFF" else ">")
+    if magic == b"RF64" and head[12:16] == b"ds64":
+        return 8 + struct.unpack_from("<Q", head, 20)[0]
+    if magic == b"riff" and len(head) >= 24:  # Sony Wave64: the size follows a 16-byte identifier
+        size = struct.unpack_from("<Q", head, 16)[0]
+        return size if size < SMALLEST_UNKNOWN_W64_SIZE else None
+    if magic == b"FORM" and len(head) >= 8:
+        return 8 + struct.unpack_from(">I", head, 4)[0]
+    if magic in (b".snd", b"dns.") and len(head) >= 12:
+        start, size = struct.unpack_from(">II" if magic == b".snd" else "<II", head, 4)
+        return start + size if size != UNKNOWN_AU_SIZE else None
+    return _end_of_xing_mp3(handle, head)
+
+
+def _end_of_riff_data(handle: FileIO, endian: str) -> int | None:
+    """Where the samples of a WAV end. Its outer size is not used: editors often leave that one wrong."""
+    handle.seek(12)
+    while len(chunk := handle.read(8)) == 8:
+        name, size = struct.unpack(endian + "4sI", chunk)
+        if name == b"data":
+            return handle.tell() + size if size < SMALLEST_UNKNOWN_WAV_SIZE else None
+        handle.seek(size + size % 2, os.SEEK_CUR)
+    return None
+
+
+def _end_of_xing_mp3(handle: FileIO, head: bytes) -> int | None:
+    """Where the last frame of an MP3 ends, if its first frame is a Xing or Info header that states the bytes."""
+    start = 0
+    if head.startswith(b"ID3") and len(head) >= 10:
+        a, b, c, d = head[6:10]
+        start = 10 + (a << 21 | b << 14 | c << 7 | d)
+    handle.seek(start)
+    frame = handle.read(MP3_HEAD_BYTES)
+    if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+        return None
+    at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
+    if at < 0 or len(frame) < at + 16:
+        return None
+    flags, *fields = struct.unpack_from(">3I", frame, at + 4)
+    if not flags & 2:
+        return None
+    stated = fields[1] if flags & 1 else fields[0]
+    return start + int(stated * (1 - MP3_SLACK))
+
+
+def _missing_ogg_end(handle: FileIO, size: int) -> str | None:
+    """An Ogg stream ends with a whole page whose end-of-stream bit is set."""
+    handle.seek(max(0, size - OGG_TAIL_BYTES))
+    tail = handle.read()
+    page = tail[tail.rfind(b"OggS"):]
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    complete = len(page) > 26 and len(segments) == page[26] and len(page) >= 27 + page[26] + sum(segments)
+    if complete and page[5] & 4:
+        return None
+    return "its last page is not the end of the stream"

@@ -1,0 +1,210 @@
+"""Audio files in and out, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from audio.containers import missing_audio
+from audio.errors import InputError
+from audio.waveform import Waveform
+
+MIN_SAMPLE_RATE_HZ = 8_000
+MAX_SAMPLE_RATE_HZ = 384_000
+MIN_PEAK_DBFS = -90.0
+MAX_PEAK_DBFS = 40.0
+READ_BLOCK_FRAMES = 1 << 18
+UNRECOGNISED_FORMAT = 1  # libsndfile's error code
+UNKNOWN_FRAMES = 1 << 62
+MAX_TAG_BYTES = 2000  # libsndfile 1.2 does not read a longer WAV comment back
+SUFFIX_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+SOFTWARE = "vocal-restyler"
+
+
+def read(path: str | Path, *, max_channels: int = 2, min_duration_s: float = 0.1) -> Waveform:
+    """Reads a whole audio file of any format that libsndfile knows, at its own rate, as float32.
+
+    Integer formats become ±1.0; floating-point files keep their values, so their peaks may exceed 1.0. Silence is
+    read like anything else: see `require_signal`.
+
+    Raises InputError for a file that is missing, not a file, unreadable, empty, not audio, damaged, cut short or not
+    finite, or outside the allowed channels, rates (8 to 384 kHz), duration and peak (+40 dBFS, beyond which a
+    floating-point file is surely not scaled to ±1.0). A WAV whose header was never closed (data size 0) holds no
+    samples by its own word and is refused; one that was streamed (unknown size) is read to its end, see
+    `audio.containers`.
+    """
+    name = _shown(path)
+    with _opened(path) as source:
+        frames = _read_frames(source, name, max_channels, min_duration_s)
+        sample_rate = source.samplerate
+    if not np.isfinite(frames).all():
+        raise InputError(f"{name}: contains NaN or infinite samples; every sample must be a finite number")
+    peak_db = _peak_dbfs(frames)
+    if peak_db > MAX_PEAK_DBFS:
+        raise InputError(f"{name}: peaks at {peak_db:+.0f} dBFS; samples must be scaled to ±1.0")
+    return Waveform(torch.from_numpy(frames.T.copy()), sample_rate)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """An audio file for reading; whatever is wrong with it, then or while it is read, becomes an InputError."""
+    name = _shown(path)
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise InputError(f"{name}: not a file; an audio file is needed")
+        with Path(path).open("rb", buffering=0) as handle:  # libsndfile starts where the descriptor stands
+            if handle.seek(0, os.SEEK_END) == 0:
+                raise InputError(f"{name}: empty (0 bytes); an audio file is needed")
+            missing = missing_audio(handle)
+            if missing:
+                raise InputError(f"{name}: truncated: {missing}")
+            handle.seek(0)
+            # By descriptor: libsndfile then judges the content, where a path would let the suffix have a say.
+            with soundfile.SoundFile(handle.fileno(), closefd=False) as source:
+                yield source
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    except soundfile.LibsndfileError as error:
+        if error.code == UNRECOGNISED_FORMAT:
+            raise InputError(f"{name}: not audio; WAV, FLAC, AIFF, Ogg, MP3 and the like are read") from error
+        raise InputError(f"{name}: damaged or truncated: {error.error_string.rstrip('.')}") from error
+
+
+def _read_frames(source: soundfile.SoundFile, name: str, max_channels: int, min_duration_s: float) -> np.ndarray:
+    """All samples of an open file as float32 [frames channels], after its header was found acceptable."""
+    if source.channels > max_channels:
+        allowed = " or ".join(str(count) for count in range(1, max_channels + 1))
+        raise InputError(f"{name}: {source.channels} channels; {allowed} allowed")
+    if not MIN_SAMPLE_RATE_HZ <= source.samplerate <= MAX_SAMPLE_RATE_HZ:
+        raise InputError(
+            f"{name}: a sample rate of {source.samplerate} Hz; "
+            f"{MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} Hz allowed"
+        )
+    if source.frames == 0:
+        raise InputError(f"{name}: 0 samples by its header; at least {min_duration_s:g} s needed")
+    if source.frames >= UNKNOWN_FRAMES:
+        raise InputError(f"{name}: its header states no length (a streamed FLAC); re-encode it with its length")
+    if source.frames < min_duration_s * source.samplerate:
+        raise InputError(
+            f"{name}: {source.frames / source.samplerate:.3f} s long; at least {min_duration_s:g} s needed"
+        )
+    # In blocks, so that a forged length cannot ask for more memory than the file fills.
+    blocks = [source.read(READ_BLOCK_FRAMES, dtype="float32", always_2d=True)]
+    while len(blocks[-1]):
+        blocks.append(source.read(READ_BLOCK_FRAMES, dtype="float32", always_2d=True))
+    frames = np.concatenate(blocks)
+    # The length of an MP3 without a Xing header is an estimate.
+    if len(frames) != source.frames and source.format != "MP3":
+        raise InputError(f"{name}: truncated: {source.frames} samples promised, {len(frames)} are there")
+    return frames
+
+
+def require_signal(waveform: Waveform, name: str | Path) -> None:
+    """Raises InputError that names `name` where the peak is below −90 dBFS."""
+    peak_db = _peak_dbfs(waveform.samples.numpy(force=True))
+    if peak_db < MIN_PEAK_DBFS:
+        raise InputError(
+            f"{_shown(name)}: silent (peak {peak_db:.0f} dBFS); a peak of at least {MIN_PEAK_DBFS:.0f} dBFS needed"
+        )
+
+
+def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str], subtype: str = "PCM_24") -> None:
+    """Writes a WAV or FLAC (by suffix) with tags, whole or not at all.
+
+    tags: what a listener needs to make the file again (model, seed, settings); they ride as one JSON object in the
+    comment, at most 2000 bytes, and `read_tags` gives them back. No dither: the rounding error of 24 bits lies
+    below −140 dBFS, under every converter's noise.
+
+    Raises ValueError for no samples, samples outside ±1.0 or not finite (the caller has to guard its levels), for
+    another suffix, a subtype that the format does not have, or too long tags; InputError where the file can't be
+    written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIX_FORMATS:
+        raise ValueError(f"{_shown(path)}: the suffix is one of {', '.join(SUFFIX_FORMATS)}")
+    samples = waveform.samples.numpy(force=True)
+    if samples.size == 0 or not bool((np.abs(samples) <= 1.0).all()):  # NaN is not <= 1 either
+        raise ValueError(f"{_shown(path)}: there must be samples, finite and within ±1.0")
+    comment = json.dumps(tags, separators=(",", ":"))
+    if len(comment) > MAX_TAG_BYTES:
+        raise ValueError(f"{_shown(path)}: tags of {len(comment)} bytes; at most {MAX_TAG_BYTES} fit")
+    # Encoded in memory first: libsndfile does not report a full disk reliably.
+    encoded = io.BytesIO()
+    with soundfile.SoundFile(
+        encoded, "w", waveform.sample_rate, waveform.channels, subtype, format=SUFFIX_FORMATS[path.suffix.lower()]
+    ) as sink:
+        sink.software = SOFTWARE
+        sink.comment = comment
+        sink.write(samples.T)
+    write_bytes_atomic(path, encoded.getvalue())
+
+
+def read_tags(path: str | Path) -> dict[str, str]:
+    """The tags that `write` put into a file. Raises InputError where it can't be read or has none."""
+    name = _shown(path)
+    with _opened(path) as source:
+        comment = source.comment
+    try:
+        tags = json.loads(comment)
+    except json.JSONDecodeError:
+        tags = None
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise InputError(f"{name}: carries no tags of {SOFTWARE}; only files that it wrote do")
+    return tags
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder `path`, made with its parents if need be. Raises InputError where that fails."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{_shown(path)}: no folder can be made here: {error.strerror}") from error
+    return Path(path)
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """`write_bytes_atomic` for text, as UTF-8."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+    """Writes a file that is at every moment the old one, the new one, or absent; never half of one.
+
+    The bytes go to a hidden file in the same folder, to disk, and only then under the name. Raises InputError where
+    the folder is missing, not writable or full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{_shown(path)}: cannot be written: {error.strerror}") from error
+
+
+def _peak_dbfs(samples: np.ndarray) -> float:
+    peak = float(np.abs(samples).max(initial=0.0))
+    return 20 * float(np.log10(peak)) if peak > 0 else float("-inf")
+
+
+def _shown(path: str | Path) -> str:
+    """A path on one line, whatever its characters."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
