@@ -1,0 +1,185 @@
+"""From a folder of dry voices to raw takes: short recordings joined to phrases, long ones cut, each voice's own split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import torch
+
+from audio.errors import InputError
+from audio.waveform import Waveform
+
+Split = Literal["train", "validation", "test"]
+
+AUDIO_SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()}
+PHRASE_S = (6.0, 12.0)
+GAP_S = (0.2, 0.8)
+FADE_S = 0.005
+SHIFT_PROBABILITY = 0.5
+SHIFT_SEMITONES = 2.0
+RATE_STEP_HZ = 300
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file of a dry voice."""
+
+    path: Path
+    singer: str
+    duration_s: float
+
+    @property
+    def split(self) -> Split:
+        """95 % train, 2.5 % validation, 2.5 % test by a hash of singer and file name: the same on every machine."""
+        share = _fraction(f"{self.singer}/{self.path.stem}")
+        return "train" if share < 0.95 else "validation" if share < 0.975 else "test"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a recording and the silence after it, in seconds."""
+
+    recording: Recording
+    start_s: float
+    stop_s: float
+    gap_s: float
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """One raw take to be: pieces of one singer in a row; speed: of playing, 1 is unchanged (pitch and formants follow)."""
+
+    key: str
+    pieces: tuple[Piece, ...]
+    speed: float
+
+    @property
+    def singer(self) -> str:
+        return self.pieces[0].recording.singer
+
+    @property
+    def song(self) -> str:
+        """The names of the recordings in it."""
+        return "+".join(dict.fromkeys(piece.recording.path.stem for piece in self.pieces))
+
+    @property
+    def split(self) -> Split:
+        return self.pieces[0].recording.split
+
+
+def _fraction(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def find_recordings(places: Sequence[str | Path], manifest: Path | None) -> list[Recording]:
+    """All audio files of the given files and folders (searched through), sorted by path.
+
+    manifest: a table with tabs and the columns `file` and `singer`, `file` relative to its own folder; without one
+    the name of its folder is a file's singer. Raises InputError for a place without audio, an unreadable file, a
+    manifest without these columns and a file that it does not list.
+    """
+    singers = _singers(manifest) if manifest else None
+    recordings = []
+    for place in map(Path, places):
+        files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+        files = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+        if not files:
+            raise InputError(f"{place}: no audio file there")
+        for path in files:
+            try:
+                info = soundfile.info(str(path))
+            except soundfile.LibsndfileError as error:
+                raise InputError(f"{path}: cannot be read as audio ({error.error_string})") from error
+            if singers is None:
+                singer = path.resolve().parent.name
+            elif path.resolve() in singers:
+                singer = singers[path.resolve()]
+            else:
+                raise InputError(f"{path}: not listed in {manifest}")
+            recordings.append(Recording(path, singer, info.duration))
+    return sorted(recordings, key=lambda recording: str(recording.path))
+
+
+def _singers(manifest: Path) -> dict[Path, str]:
+    try:
+        with manifest.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{manifest}: cannot be read as a manifest ({error})") from error
+    if not rows or not {"file", "singer"} <= rows[0].keys():
+        raise InputError(f"{manifest}: a table with the columns file and singer was expected")
+    return {(manifest.parent / row["file"]).resolve(): row["singer"] for row in rows}
+
+
+def plan_phrases(recordings: Sequence[Recording], *, passes: int, seed: int) -> list[Phrase]:
+    """Every recording once in each pass, in another order and with other gaps and shifts each time.
+
+    Phrases hold one singer and one split and last 6 … 12 s. What is left over of a singer joins the last phrase,
+    or is a shorter phrase of its own where there is no other. In one of two phrases all is played faster or slower
+    by up to two semitones.
+    """
+    groups: dict[tuple[str, Split], list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        groups[recording.singer, recording.split].append(recording)
+    phrases = []
+    for number in range(passes):
+        for (singer, split), members in sorted(groups.items()):
+            random = np.random.default_rng([seed, number, int(_fraction(f"{singer}/{split}") * 2**48)])
+            for index, pieces in enumerate(_pack(members, random)):
+                shift = random.uniform(-SHIFT_SEMITONES, SHIFT_SEMITONES) if random.random() < SHIFT_PROBABILITY else 0.0
+                slug = "".join(letter if letter.isalnum() else "-" for letter in singer)[:24].strip("-")
+                key = f"{slug}_{split}_{number}_{index:04d}"
+                phrases.append(Phrase(key, pieces, 2 ** (shift / 12)))
+    return phrases
+
+
+def _pack(recordings: Sequence[Recording], random: np.random.Generator) -> list[tuple[Piece, ...]]:
+    shortest, longest = PHRASE_S
+    stretches = []
+    for recording in recordings:
+        parts = max(1, int(np.ceil(recording.duration_s / longest)))
+        edges = np.linspace(0, recording.duration_s, parts + 1)
+        stretches += [(recording, start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    packed: list[list[Piece]] = []
+    current: list[Piece] = []
+    length_s = 0.0
+    for index in random.permutation(len(stretches)):
+        recording, start, stop = stretches[index]
+        if length_s >= shortest or (current and length_s + stop - start > longest):
+            packed.append(current)
+            current, length_s = [], 0.0
+        current.append(Piece(recording, float(start), float(stop), float(random.uniform(*GAP_S))))
+        length_s += stop - start + current[-1].gap_s
+    if packed and length_s < shortest / 2:
+        packed[-1] += current
+    else:
+        packed.append(current)
+    return [tuple(pieces) for pieces in packed]
+
+
+def read_phrase(phrase: Phrase, sample_rate: int) -> Waveform:
+    """The phrase as mono at `sample_rate`; pieces of 5 ms fades at both ends, stereo recordings averaged."""
+    parts = []
+    for piece in phrase.pieces:
+        with soundfile.SoundFile(str(piece.recording.path)) as file:
+            rate = file.samplerate
+            file.seek(round(piece.start_s * rate))
+            samples = file.read(round(piece.stop_s * rate) - file.tell(), dtype="float32", always_2d=True)
+        mono = torch.from_numpy(samples.mean(axis=1)[None])
+        # To play it faster by `speed` is to take its samples as those of a higher rate. Its steps keep the ratio of
+        # the rates, and with it the resampling filter, small; they are an eighth of a semitone at 44.1 kHz.
+        played_rate = rate if phrase.speed == 1 else RATE_STEP_HZ * round(rate * phrase.speed / RATE_STEP_HZ)
+        part = Waveform(mono, played_rate).resampled(sample_rate).samples
+        fade = torch.linspace(0, 1, min(round(FADE_S * sample_rate), part.shape[1]))
+        part[:, : len(fade)] *= fade
+        part[:, part.shape[1] - len(fade) :] *= fade.flip(0)
+        parts += [part, torch.zeros(1, round(piece.gap_s * sample_rate))]
+    return Waveform(torch.cat(parts, dim=1), sample_rate)
