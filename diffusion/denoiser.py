@@ -1,0 +1,172 @@
+"""The denoiser: estimates the mix's latents from a point on the path, the raw take and the style."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from audio.errors import InputError
+from conditioning.conditions import Conditions
+from diffusion import path as paths
+from diffusion.layers import Block, fourier_features, modulate, rotary_table, zero_linear
+
+_TIME_FEATURES = 32
+
+
+class Denoiser(ModelMixin, ConfigMixin):
+    """A transformer over latent frames around a modulated skip.
+
+        mix = raw + g(c)·raw + h(c)·deviation + residual_std·F(raw, deviation / residual_std, c)
+
+    deviation is what z_t adds to knowing the raw take (`path.deviation`: z_t − raw for the bridge), c embeds t, σ and
+    the pooled style, and g and h give one number per latent channel. An equaliser is close to a gain per channel, so
+    the skip learns tone within a few steps, and a narrow network never has to copy the take. g, h and F start at
+    zero: untrained, the estimate is exactly the raw take. Inputs and output of F have unit scale whatever the size
+    of the residual.
+
+    latent_dim: channels of the latents. embed_dim: width of `Conditions.pooled`.
+    codec_fingerprint: `LatentCodec.fingerprint()` of the latents it was trained on.
+    path: "bridge" or "noise", see `diffusion.path`.
+    width, depth, heads: of the transformer. patch_frames: latent frames per token.
+    mlp_ratio: hidden width of the feed-forward over width. conv_kernel: tokens, odd.
+    sigma_max: the largest σ that training draws and sampling allows (path "bridge").
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_dim: int,
+        embed_dim: int,
+        codec_fingerprint: str,
+        path: paths.PathKind = "bridge",
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 4,
+        patch_frames: int = 2,
+        mlp_ratio: float = 4.0,
+        conv_kernel: int = 7,
+        sigma_max: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if path not in ("bridge", "noise"):
+            raise ValueError(f"the path is 'bridge' or 'noise', not {path!r}")
+        if width % (2 * heads):
+            raise ValueError(f"the width is divisible by twice the heads, not {width} by 2·{heads}")
+        if conv_kernel % 2 == 0:
+            raise ValueError(f"the convolution's kernel is odd, not {conv_kernel}")
+        if patch_frames < 1 or sigma_max <= 0:
+            raise ValueError(f"patch_frames and sigma_max are positive, not {patch_frames} and {sigma_max}")
+        features = 2 * _TIME_FEATURES * (2 if path == "bridge" else 1)
+        self.register_buffer("residual_std", torch.ones(latent_dim))
+        self.embed_condition = nn.Sequential(
+            nn.Linear(features + embed_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+        self.skip = zero_linear(width, 2 * latent_dim)
+        self.embed_frames = nn.Linear(2 * latent_dim * patch_frames, width)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, round(mlp_ratio * width), conv_kernel) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = zero_linear(width, 2 * width)
+        self.out = zero_linear(width, latent_dim * patch_frames)
+        self.gradient_checkpointing = False
+
+    def set_residual_std(self, std: torch.Tensor) -> None:
+        """Standard deviation of mix − raw per latent channel, [latent], positive; measured on the training pairs.
+
+        It is the unit of σ and the scale of what the network adds to the skip; 1 until it is set.
+        """
+        if std.shape != self.residual_std.shape or not bool((std > 0).all() and std.isfinite().all()):
+            raise ValueError(f"residual_std is {len(self.residual_std)} positive numbers, not {std.tolist()}")
+        self.residual_std.copy_(std)
+
+    def start(self, raw: torch.Tensor, sigma: torch.Tensor | None, noise: torch.Tensor) -> torch.Tensor:
+        """Where the path of this denoiser starts: raw and noise [batch latent frames], sigma [batch].
+
+        Raises InputError for a σ outside 0 … sigma_max (it was never trained), ValueError for σ on the path "noise".
+        """
+        if noise.shape != raw.shape:
+            raise ValueError(f"the noise has the take's shape {list(raw.shape)}, not {list(noise.shape)}")
+        self._check_sigma(sigma, raw.shape[0])
+        if sigma is None:
+            return noise
+        if not bool(((sigma >= 0) & (sigma <= self.config.sigma_max)).all()):
+            raise InputError(f"sigma is from 0 to {self.config.sigma_max:g} for this model, not {sigma.tolist()}")
+        return paths.bridge_start(raw, sigma, noise, self.residual_std)
+
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        t: torch.Tensor,
+        sigma: torch.Tensor | None,
+        conditions: Conditions,
+        frame_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Estimate of the mix, [batch latent frames], zero in padded frames.
+
+        noisy: z_t, [batch latent frames]. t: [batch], 0 … 1. sigma: [batch] on the path "bridge", None on "noise".
+        frame_mask: bool [batch frames], False in padding, whose content has no influence; at least one True per item.
+        """
+        raw = conditions.aligned
+        if noisy.shape != raw.shape or raw.shape[1] != self.config.latent_dim or t.shape != raw.shape[:1]:
+            raise ValueError(
+                f"noisy and raw are both [batch {self.config.latent_dim} frames] and t [batch], "
+                f"not {list(noisy.shape)}, {list(raw.shape)} and {list(t.shape)}"
+            )
+        self._check_sigma(sigma, raw.shape[0])
+        if frame_mask is not None:
+            padding = ~frame_mask[:, None]
+            noisy, raw = noisy.masked_fill(padding, 0.0), raw.masked_fill(padding, 0.0)
+        deviation = paths.deviation(noisy, raw, t, self.config.path)
+        with torch.autocast(raw.device.type, enabled=False):
+            condition = self._condition(t, sigma, conditions.pooled)
+            gain_raw, gain_deviation = self.skip(condition)[:, :, None].chunk(2, dim=1)
+        correction = self._correction(raw, deviation, condition, frame_mask)
+        scale = self.residual_std[:, None]
+        mix = raw + gain_raw * raw + gain_deviation * deviation + scale * correction
+        return mix if frame_mask is None else mix.masked_fill(padding, 0.0)
+
+    def _condition(self, t: torch.Tensor, sigma: torch.Tensor | None, pooled: torch.Tensor) -> torch.Tensor:
+        features = [fourier_features(t, _TIME_FEATURES), pooled.float()]
+        if sigma is not None:
+            features.append(fourier_features(sigma / self.config.sigma_max, _TIME_FEATURES))
+        return self.embed_condition(torch.cat(features, dim=1))
+
+    def _correction(
+        self,
+        raw: torch.Tensor,
+        deviation: torch.Tensor,
+        condition: torch.Tensor,
+        frame_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """F of the class's formula, in units of residual_std, [batch latent frames]."""
+        frames, patch = raw.shape[2], self.config.patch_frames
+        missing = -frames % patch
+        unit = deviation if self.config.path == "noise" else deviation / self.residual_std[:, None]
+        stacked = nn.functional.pad(torch.cat([raw, unit], dim=1), (0, missing))
+        tokens = stacked.unflatten(2, (-1, patch)).permute(0, 2, 3, 1).flatten(2)
+        token_mask = None
+        if frame_mask is not None:
+            token_mask = nn.functional.pad(frame_mask, (0, missing)).unflatten(1, (-1, patch)).any(dim=2)
+        x = self.embed_frames(tokens).float()
+        table = rotary_table(x.shape[1], self.config.width // self.config.heads, x.device)
+        for block in self.blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = self._gradient_checkpointing_func(block, x, condition, table, token_mask)
+            else:
+                x = block(x, condition, table, token_mask)
+        with torch.autocast(x.device.type, enabled=False):
+            shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
+            patches = self.out(modulate(self.norm(x), shift, scale))
+        return patches.unflatten(2, (patch, -1)).flatten(1, 2).transpose(1, 2)[:, :, :frames]
+
+    def _check_sigma(self, sigma: torch.Tensor | None, batch: int) -> None:
+        if self.config.path == "noise":
+            if sigma is not None:
+                raise ValueError("the path 'noise' has no sigma: pass None")
+        elif sigma is None or sigma.shape != (batch,):
+            raise ValueError(f"the path 'bridge' needs a sigma of shape [{batch}]")

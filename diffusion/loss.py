@@ -1,0 +1,43 @@
+"""The training objective: predict the mix from a point on the path."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
+
+from conditioning.conditions import Conditions
+from diffusion.path import DataPredictor, interpolate
+
+
+def sample_times(batch: int, *, generator: torch.Generator, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
+    """t [batch] in (0, 1) with logit(t) ~ N(mean, std²): logit-normal, Esser et al. 2024, eq. 19.
+
+    A larger mean trains more at the start of the path (t = 1). On the generator's device.
+    """
+    return compute_density_for_timestep_sampling(
+        "logit_normal", batch, logit_mean=mean, logit_std=std, device=generator.device, generator=generator
+    )
+
+
+def flow_loss(
+    denoiser: DataPredictor,
+    mix: torch.Tensor,
+    conditions: Conditions,
+    *,
+    t: torch.Tensor,
+    sigma: torch.Tensor | None,
+    noise: torch.Tensor,
+    frame_mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """Mean square error of the estimated mix over real frames and channels, one number per item [batch].
+
+    mix, noise: [batch latent frames]. t, sigma: [batch]. frame_mask: bool [batch frames], False in padding. The
+    content of padded frames, NaN included, changes neither the loss nor its gradients.
+    """
+    start = denoiser.start(conditions.aligned, sigma, noise)
+    estimate = denoiser(interpolate(mix, start, t), t, sigma, conditions, frame_mask)
+    error = estimate - mix
+    if frame_mask is None:
+        return error.square().mean(dim=(1, 2))
+    squares = error.masked_fill(~frame_mask[:, None], 0.0).square().sum(dim=(1, 2))
+    return squares / (frame_mask.sum(dim=1) * mix.shape[1])
