@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from audio.glottis import Array, harmonics_below_nyquist, source_spectrum
+from audio.glottis import harmonics_below_nyquist, source_spectrum
 from audio.score import SYLLABLE, Note, Rest, Voice
 from audio.vocal_tract import FORMANTS_HZ, MURMURS_HZ, PLOSIVES, formant_response, upper_response
 
@@ -18,7 +19,8 @@ CLOSURE_S, BURST_S, ASPIRATION_S = 0.055, 0.03, 0.035
 BREATH_CONSONANT_S, BREATH_CONSONANT_DB = 0.08, -20.0
 MURMUR_S, MURMUR_DB = 0.08, -8.0
 INHALE_S, INHALE_DB = 0.5, -50.0
-EDGE_S = 0.03  # attack and release, where a vowel meets silence
+EDGE_S = 0.025  # stillness before an attack from silence and after a release, so that the glides of level end there
+ATTACK_S, RELEASE_S, HALF_VOICE = 0.05, 0.09, 0.35  # where voice meets silence it passes through this share of itself
 GLIDE_SHARE = 0.35  # of a two-vowel syllable, the part that belongs to the second vowel
 MOST_CONSONANT_SHARE = 0.3  # of a note, for each of its two consonants: fast notes have short consonants
 EFFORT_REFERENCE_DB, EFFORT_DB_PER_OCTAVE = -20.0, 10.0
@@ -103,16 +105,19 @@ def _syllable(
     if before_silence and (not coda or coda in MURMURS_HZ):
         tail.append(replace(tail[-1] if tail else last, duration_s=EDGE_S, voicing=0.0))
     vowel_s = note.duration_s - _total_s(head) - _total_s(tail)
+    attacked_s = min(ATTACK_S, vowel_s / 4) if after_silence and not onset else 0.0
+    released_s = vowel_s - (min(RELEASE_S, vowel_s / 4) if before_silence and not coda else 0.0)
     glide_s = vowel_s * (1 - GLIDE_SHARE) if len(vowels) == 2 else vowel_s
-    cuts = sorted({0.0, min(voice.vibrato_onset_s, vowel_s), glide_s, vowel_s})
+    cuts = sorted({0.0, attacked_s, min(voice.vibrato_onset_s, vowel_s), glide_s, released_s, vowel_s})
     body = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         base = first if start < glide_s else last
+        share = 1.0 if attacked_s <= start < released_s else HALF_VOICE
         body.append(replace(
             base,
             duration_s=end - start,
-            voicing=tract.voicing(note.level_db, base.formants_hz),
-            breath=tract.breath(note.level_db + voice.breathiness_db, base.formants_hz),
+            voicing=share * tract.voicing(note.level_db, base.formants_hz),
+            breath=share * tract.breath(note.level_db + voice.breathiness_db, base.formants_hz),
             vibrato_cents=voice.vibrato_extent_cents if start >= voice.vibrato_onset_s else 0.0,
         ))  # fmt: skip
     tail_start_s = _total_s(head) + vowel_s
@@ -139,8 +144,8 @@ def _consonant(kind: str, vowel: Segment, note: Note, tract: _Tract) -> tuple[li
     if kind in PLOSIVES:
         closure_s, burst_s, aspiration_s = shortened(CLOSURE_S, BURST_S, ASPIRATION_S)
         breath = tract.breath(note.level_db + BREATH_CONSONANT_DB, vowel.formants_hz)
-        segments = [replace(vowel, duration_s=closure_s), replace(vowel, duration_s=burst_s + aspiration_s, breath=breath)]
-        return segments, [Burst(kind, closure_s, burst_s, level)]
+        opening = replace(vowel, duration_s=burst_s + aspiration_s, breath=breath)
+        return [replace(vowel, duration_s=closure_s), opening], [Burst(kind, closure_s, burst_s, level)]
     (duration_s,) = shortened(FRICATIVE_S[kind])
     return [replace(vowel, duration_s=duration_s)], [Burst(kind, 0.0, duration_s, level)]
 
@@ -188,12 +193,13 @@ class _Tract:
         return float(10 ** (level_db / 20) / np.sqrt(np.sum(amplitudes**2) / 2))
 
     def breath(self, level_db: float, formants_hz: tuple[float, ...]) -> float:
-        response = np.abs(self._response(np.linspace(0.0, self.sample_rate / 2, 1025), formants_hz))
+        frequency_hz: np.ndarray = np.linspace(0.0, self.sample_rate / 2, 1025)
+        response = np.abs(self._response(frequency_hz, formants_hz))
         return float(10 ** (level_db / 20) / np.sqrt(np.mean(response**2)))
 
-    def _response(self, frequency_hz: Array, formants_hz: tuple[float, ...]) -> Array:
+    def _response(self, frequency_hz: np.ndarray, formants_hz: tuple[float, ...]) -> np.ndarray:
         upper = upper_response(frequency_hz, self.voice.register, self.voice.formant_scale)
-        return np.abs(upper * formant_response(frequency_hz, np.array(formants_hz)))
+        return upper * formant_response(frequency_hz, np.array(formants_hz))
 
 
 def _total_s(segments: Sequence[Segment]) -> float:

@@ -9,16 +9,12 @@ the steeper the spectrum. Summing harmonics that all lie below Nyquist leaves no
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float64]
-ComplexArray = NDArray[np.complex128]
 
 FADE_START, FADE_END = 0.45, 0.49  # harmonics fade out between these fractions of the sample rate
 FRAMES_PER_BLOCK = 32  # so that one block of Horner's scheme stays in the processor's cache
 
 
-def pulse_coefficients(harmonics: NDArray[np.int64], open_quotient: Array) -> ComplexArray:
+def pulse_coefficients(harmonics: np.ndarray, open_quotient: np.ndarray) -> np.ndarray:
     """Fourier coefficients of one period of the flow derivative, shapes broadcast against each other.
 
     Over a period of length 1 the derivative is 2x − 3x² with x = t / open_quotient while the glottis is open
@@ -33,8 +29,8 @@ def pulse_coefficients(harmonics: NDArray[np.int64], open_quotient: Array) -> Co
 
 
 def source_spectrum(
-    harmonics: NDArray[np.int64], f0_hz: Array, open_quotient: Array, return_hz: Array, sample_rate: int
-) -> ComplexArray:
+    harmonics: np.ndarray, f0_hz: np.ndarray, open_quotient: np.ndarray, return_hz: np.ndarray, sample_rate: int
+) -> np.ndarray:
     """Complex amplitudes of the source's harmonics (one-sided: the signal is the real part of their sum).
 
     f0_hz, open_quotient and return_hz broadcast against harmonics. return_hz is the corner of the return phase:
@@ -45,20 +41,20 @@ def source_spectrum(
     return 2 * fade * pulse_coefficients(harmonics, open_quotient) / (1 + 1j * frequency / return_hz)
 
 
-def harmonics_below_nyquist(f0_hz: float, sample_rate: int) -> NDArray[np.int64]:
+def harmonics_below_nyquist(f0_hz: float, sample_rate: int) -> np.ndarray:
     return np.arange(1, int(FADE_END * sample_rate / f0_hz) + 1)
 
 
-def glottal_phase(f0_hz: Array, *, hop_samples: int, sample_rate: int) -> Array:
+def glottal_phase(f0_hz: np.ndarray, *, hop_samples: int, sample_rate: int) -> np.ndarray:
     """Phase in radians at every sample, from f0 at control frames `hop_samples` apart: (frames − 1)·hop samples."""
     position = np.arange((len(f0_hz) - 1) * hop_samples) / hop_samples
     return 2 * np.pi / sample_rate * np.cumsum(np.interp(position, np.arange(len(f0_hz)), f0_hz))
 
 
 def glottal_source(
-    phase: Array, f0_hz: Array, amplitude: Array, open_quotient: Array, return_hz: Array,
+    phase: np.ndarray, f0_hz: np.ndarray, amplitude: np.ndarray, open_quotient: np.ndarray, return_hz: np.ndarray,
     *, hop_samples: int, sample_rate: int,
-) -> Array:
+) -> np.ndarray:
     """Band-limited glottal flow derivative [samples]; everything but `phase` is given at the control frames.
 
     Within a hop the harmonics' complex amplitudes are interpolated linearly: Horner's scheme evaluates the sum with
@@ -86,13 +82,13 @@ def glottal_source(
     return output.reshape(-1)
 
 
-def cycle_noise(f0_hz: Array, *, frame_rate_hz: float, generator: np.random.Generator) -> Array:
+def cycle_noise(f0_hz: np.ndarray, *, frame_rate_hz: float, generator: np.random.Generator) -> np.ndarray:
     """Noise of unit variance per glottal cycle, read at the control frames: the shape of jitter and of shimmer."""
     cycles = np.cumsum(f0_hz) / frame_rate_hz
     return np.interp(cycles, np.arange(int(cycles[-1]) + 2), generator.standard_normal(int(cycles[-1]) + 2))
 
 
-def slow_noise(frames: int, *, rate_hz: float, frame_rate_hz: float, generator: np.random.Generator) -> Array:
+def slow_noise(frames: int, *, rate_hz: float, frame_rate_hz: float, generator: np.random.Generator) -> np.ndarray:
     """Smooth random drift: independent standard normal values `rate_hz` times a second, joined by half cosines."""
     position = np.arange(frames) * rate_hz / frame_rate_hz
     values = generator.standard_normal(int(position[-1]) + 2)

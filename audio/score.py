@@ -88,7 +88,7 @@ class Voice:
     vibrato_extent_cents: float = 50.0
     vibrato_onset_s: float = 0.3
     portamento_s: float = 0.09
-    breathiness_db: float = -32.0
+    breathiness_db: float = -28.0
     open_quotient: float = 0.6
     return_hz: float = 2500.0
     jitter: float = 0.004
@@ -101,8 +101,9 @@ class Voice:
         _check_range("a voice's open quotient", self.open_quotient, (0.2, 1.0))
         _check_range("a voice's formant scale", self.formant_scale, (0.7, 1.4))
         _check_range("a voice's breathiness (dB)", self.breathiness_db, (-np.inf, 0.0))
-        if not MIDI_RANGE[0] <= self.lowest_midi < self.highest_midi <= MIDI_RANGE[1]:
-            raise InputError(f"a voice's compass is {self.lowest_midi} to {self.highest_midi}; allowed is 30 to 90, rising")
+        if not MIDI_RANGE[0] <= self.lowest_midi <= self.highest_midi - 4 <= MIDI_RANGE[1] - 4:
+            compass = f"{self.lowest_midi} to {self.highest_midi}"
+            raise InputError(f"a voice's compass (MIDI) is {compass}; allowed are at least 4 semitones between 30 and 90")
 
     @classmethod
     def random(cls, generator: np.random.Generator) -> Voice:
@@ -127,10 +128,10 @@ class Voice:
 
 
 VOICES: dict[str, Voice] = {
-    "soprano": Voice("soprano", 60, 79, vibrato_rate_hz=6.0, open_quotient=0.65, return_hz=2500.0),
-    "alto": Voice("alto", 55, 74, vibrato_rate_hz=5.6, open_quotient=0.62, return_hz=2200.0),
-    "tenor": Voice("tenor", 48, 67, vibrato_rate_hz=5.8, vibrato_extent_cents=60.0, open_quotient=0.55),
-    "bass": Voice("bass", 40, 60, vibrato_rate_hz=5.3, vibrato_extent_cents=60.0, open_quotient=0.5, return_hz=2000.0),
+    "soprano": Voice("soprano", 60, 79, vibrato_rate_hz=6.0, open_quotient=0.65),
+    "alto": Voice("alto", 55, 74, vibrato_rate_hz=5.6, open_quotient=0.62),
+    "tenor": Voice("tenor", 48, 67, vibrato_rate_hz=5.8, open_quotient=0.55, return_hz=4000.0),
+    "bass": Voice("bass", 40, 60, vibrato_rate_hz=5.3, open_quotient=0.5, return_hz=3500.0),
 }
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "pentatonic": (0, 2, 4, 7, 9)}
@@ -151,7 +152,8 @@ def random_phrase(generator: np.random.Generator, voice: Voice) -> list[Note | R
         position = int(np.clip(position + generator.integers(-3, 4), 0, len(pitches) - 1))
         beats = generator.choice([1, 2, 4]) if index < count - 1 else generator.choice([4, 6])
         arc_db = 8 * np.sin(np.pi * (index + 0.5) / count) - 8
-        phrase.append(Note(float(pitches[position]), float(beats * beat_s), random_syllable(generator), loudest_db + arc_db))
+        level_db = float(loudest_db + arc_db)
+        phrase.append(Note(float(pitches[position]), float(beats * beat_s), random_syllable(generator), level_db))
     phrase.append(Rest(float(generator.uniform(0.3, 1.0)), inhale=bool(generator.random() < 0.7)))
     return phrase
 

@@ -14,7 +14,7 @@ import torch
 
 from audio.articulation import Gesture, articulate
 from audio.errors import InputError
-from audio.glottis import Array, cycle_noise, glottal_phase, glottal_source, slow_noise
+from audio.glottis import cycle_noise, glottal_phase, glottal_source, slow_noise
 from audio.score import VOICES, Note, Rest, Voice, random_phrase
 from audio.vocal_tract import consonant_noise, filter_moving
 from audio.waveform import Waveform
@@ -53,8 +53,8 @@ def sing(
     voicing = controls.glide("voicing", LEVEL_GLIDE_S)
     phase = glottal_phase(f0_hz, hop_samples=hop, sample_rate=sample_rate)
     source = glottal_source(
-        phase, f0_hz, voicing * shimmer, np.full(frames, voice.open_quotient), controls.glide("return_hz", LEVEL_GLIDE_S),
-        hop_samples=hop, sample_rate=sample_rate,
+        phase, f0_hz, voicing * shimmer, np.full(frames, voice.open_quotient),
+        controls.glide("return_hz", LEVEL_GLIDE_S), hop_samples=hop, sample_rate=sample_rate,
     )  # fmt: skip
 
     position = np.arange(len(phase)) / hop
@@ -85,7 +85,7 @@ class _Controls:
         )
         self.frames, self.frame_rate_hz = frames, frame_rate_hz
 
-    def glide(self, name: str, seconds: float) -> Array:
+    def glide(self, name: str, seconds: float) -> np.ndarray:
         """The targets called `name`, each step between them turned into a smooth glide that lasts `seconds`."""
         targets = np.array([getattr(segment, name) for segment in self._segments], dtype=np.float64)[self._which]
         half = max(1, round(seconds * self.frame_rate_hz / 2))
@@ -96,11 +96,11 @@ class _Controls:
         return np.stack(smooth, axis=-1).reshape(targets.shape)
 
 
-def _pitch(controls: _Controls, voice: Voice, generator: np.random.Generator) -> Array:
+def _pitch(controls: _Controls, voice: Voice, generator: np.random.Generator) -> np.ndarray:
     """f0 in Hz at the control frames: glides, vibrato, drift and jitter."""
     frames, rate = controls.frames, controls.frame_rate_hz
 
-    def wander() -> Array:
+    def wander() -> np.ndarray:
         return slow_noise(frames, rate_hz=DRIFT_HZ, frame_rate_hz=rate, generator=generator)
 
     speed_hz = voice.vibrato_rate_hz * (1 + VIBRATO_RATE_DRIFT * wander())
@@ -113,11 +113,13 @@ def _pitch(controls: _Controls, voice: Voice, generator: np.random.Generator) ->
 
 def demo_take(sample_rate: int = 48_000) -> Waveform:
     """About eleven seconds of a little tune, sung dry by one voice; always the same."""
-    beat_s = 0.46
-    first = [(62, 1, "lai"), (66, 1, "so"), (69, 2, "na"), (71, 1, "shi"), (69, 1, "ta"), (66, 2, "men")]
-    second = [(67, 1, "ho"), (66, 1, "li"), (64, 1, "fa"), (62, 1, "ko"), (64, 1.5, "su"), (66, 0.5, "pe"), (62, 4, "la")]
+    beat_s = 0.48
+    tune: list[list[tuple[int, float, str]]] = [
+        [(62, 1, "lai"), (66, 1, "so"), (69, 2, "na"), (71, 1, "shi"), (69, 1, "ta"), (66, 2, "men")],
+        [(67, 1, "ho"), (66, 1, "li"), (64, 1, "fa"), (62, 1, "ko"), (64, 1.5, "su"), (66, 0.5, "pe"), (62, 4, "la")],
+    ]
     score: list[Note | Rest] = [Rest(0.5, inhale=True)]
-    for index, phrase in enumerate((first, second)):
+    for index, phrase in enumerate(tune):
         for place, (midi, beats, syllable) in enumerate(phrase):
             swell_db = 4 * np.sin(np.pi * (place + 0.5) / len(phrase))
             score.append(Note(midi, beats * beat_s, syllable, -24.0 + index + float(swell_db)))

@@ -3,7 +3,8 @@
 Formant frequencies are those that the Csound manual gives for sung vowels ("Formant Values" in its appendix); the
 bandwidths are rounded means of the same table. The response is a cascade of resonances (Fant, Acoustic Theory of
 Speech Production, 1960): its peaks get their relative levels from their frequencies, as in a tube. Above the fifth
-formant the cascade goes on with equally spaced, ever broader resonances, as a tube of the same length would.
+formant it goes on with all the higher resonances of a uniform tube, in closed form: leaving them out would take tens
+of decibels from the highs.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-
-from audio.glottis import Array, ComplexArray
 
 Register = Literal["soprano", "alto", "tenor", "bass"]
 
@@ -48,9 +47,9 @@ FORMANTS_HZ: dict[Register, dict[str, tuple[float, float, float, float, float]]]
     },
 }
 BANDWIDTHS_HZ = (60.0, 85.0, 115.0, 130.0, 145.0)
-UPPER_SPACING_HZ = 1100.0
-UPPER_COUNT = 22
-UPPER_BANDWIDTH = 0.08  # of the resonance's frequency
+# First resonance of the uniform tube, closed at the glottis, open at the lips; the others are its odd multiples.
+TUBE_HZ: dict[Register, float] = {"soprano": 560.0, "alto": 540.0, "tenor": 500.0, "bass": 480.0}
+TUBE_BANDWIDTH_HZ, TUBE_BANDWIDTH_SHARE = 60.0, 0.04  # bandwidth of a tube resonance: a constant, and a share of f
 
 # Murmurs of the voiced consonants: the first three formants of an adult (Fant 1960; Stevens, Acoustic Phonetics, 1998).
 MURMURS_HZ = {"m": (270.0, 1100.0, 2250.0), "n": (280.0, 1500.0, 2450.0), "l": (360.0, 1150.0, 2750.0)}
@@ -65,25 +64,32 @@ NOISES = {
     "t": (4500.0, 0.6), "k": (2000.0, 0.4), "p": (900.0, 0.8),
 }  # fmt: skip
 PLOSIVES = ("t", "k", "p")
+NOISE_FLOOR = 0.03  # of the bell's peak: no turbulence is confined to a band
 
 
-def resonance(frequency_hz: Array, centre_hz: Array | float, bandwidth_hz: Array | float) -> ComplexArray:
+def resonance(frequency_hz: np.ndarray, centre_hz: np.ndarray | float, bandwidth_hz: np.ndarray | float) -> np.ndarray:
     """Second-order resonance with gain 1 at 0 Hz: F² / (F² − f² + i·f·B)."""
     squared = np.square(centre_hz)
     return squared / (squared - frequency_hz**2 + 1j * frequency_hz * bandwidth_hz)
 
 
-def upper_response(frequency_hz: Array, register: Register, formant_scale: float) -> ComplexArray:
-    """The resonances above the fifth formant, fixed for one voice."""
-    fifth = FORMANTS_HZ[register]["a"][4]
-    centres = formant_scale * (fifth + UPPER_SPACING_HZ * np.arange(1, UPPER_COUNT + 1))
-    response = np.ones_like(frequency_hz, dtype=np.complex128)
-    for centre in centres:
-        response *= resonance(frequency_hz, centre, UPPER_BANDWIDTH * centre)
+def upper_response(frequency_hz: np.ndarray, register: Register, formant_scale: float) -> np.ndarray:
+    """All resonances of a uniform tube from the sixth on, with gain 1 at 0 Hz: fixed for one voice.
+
+    A lossy tube's response is 1 / cosh(πs / 2) with s = (i·f + β) / f₁; as cosh(πs / 2) is the product of all
+    1 + s² / (2n − 1)² (Euler), multiplying by the first five of these factors takes the first five resonances away.
+    """
+    first_hz = formant_scale * TUBE_HZ[register]
+    loss = (TUBE_BANDWIDTH_HZ + TUBE_BANDWIDTH_SHARE * frequency_hz) / (2 * first_hz)
+    s = loss + 1j * frequency_hz / first_hz
+    at_zero = TUBE_BANDWIDTH_HZ / (2 * first_hz)
+    response = np.cosh(np.pi / 2 * at_zero) / np.cosh(np.pi / 2 * s)
+    for odd in (1, 3, 5, 7, 9):
+        response *= (1 + s**2 / odd**2) / (1 + at_zero**2 / odd**2)
     return response
 
 
-def formant_response(frequency_hz: Array, formants_hz: Array) -> ComplexArray:
+def formant_response(frequency_hz: np.ndarray, formants_hz: np.ndarray) -> np.ndarray:
     """Response of five formants [..., 5] at the frequencies [bins]: shape [..., bins]."""
     response = np.ones((*formants_hz.shape[:-1], len(frequency_hz)), np.complex128)
     for index, bandwidth in enumerate(BANDWIDTHS_HZ):
@@ -92,8 +98,9 @@ def formant_response(frequency_hz: Array, formants_hz: Array) -> ComplexArray:
 
 
 def filter_moving(
-    source: Array, formants_hz: Array, register: Register, formant_scale: float, *, hop_samples: int, sample_rate: int
-) -> Array:
+    source: np.ndarray, formants_hz: np.ndarray, register: Register, formant_scale: float,
+    *, hop_samples: int, sample_rate: int,
+) -> np.ndarray:
     """Pass a signal through formants that move from frame to frame, without clicks; the length is kept.
 
     source: [samples] = (frames − 1)·hop. formants_hz: [frames, 5]. Every frame's filter sees the signal through a Hann
@@ -116,13 +123,14 @@ def filter_moving(
     return output[hop_samples : hop_samples + len(source)]
 
 
-def consonant_noise(kind: str, duration_s: float, *, sample_rate: int, generator: np.random.Generator) -> Array:
+def consonant_noise(kind: str, duration_s: float, *, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
     """Noise of the consonant `kind` with an RMS of 1 before its envelope; plosives decay, fricatives swell and fade."""
     samples = round(duration_s * sample_rate)
     centre, width = NOISES[kind]
     frequency = np.fft.rfftfreq(samples, 1 / sample_rate)
     bell = np.exp(-0.5 * (np.log2(np.maximum(frequency, 1.0) / centre) / width) ** 2)
-    noise = np.fft.irfft(np.fft.rfft(generator.standard_normal(samples)) * bell, samples)
+    spectrum = np.fft.rfft(generator.standard_normal(samples)) * (bell + NOISE_FLOOR * (frequency > 0))
+    noise = np.fft.irfft(spectrum, samples)
     noise /= np.sqrt(np.mean(noise**2))
     position = (np.arange(samples) + 0.5) / samples
     if kind in PLOSIVES:
