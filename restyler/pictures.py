@@ -1,0 +1,73 @@
+"""Pictures of audio for the report: an envelope as an SVG path, a spectrogram as a PNG."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray
+
+ENVELOPE_COLUMNS = 600
+SPECTROGRAM_COLUMNS = 800
+SPECTROGRAM_ROWS = 160
+LOWEST_HZ = 50.0
+HIGHEST_HZ = 20_000.0
+DYNAMIC_RANGE_DB = 80.0
+WINDOW_SAMPLES = 2048
+SHORTEST_HOP_SAMPLES = 256
+
+# Dark to light, evenly spaced; lightness only rises, so that level reads in grey print and without colour vision.
+COLOURS = ((6, 6, 18), (38, 18, 74), (92, 26, 110), (158, 42, 100), (217, 78, 72), (246, 143, 64), (252, 214, 140))
+
+
+def envelope_path(samples: Array, peak: float) -> str:
+    """SVG path in a box of 600 × 100: the left channel's |peak| per column upwards, the right channel's downwards.
+
+    samples: [2 samples]; `peak` (linear) reaches the edge of the box.
+    """
+    length = samples.shape[1]
+    columns = min(ENVELOPE_COLUMNS, length)
+    starts = np.arange(columns) * length // columns
+    heights = np.maximum.reduceat(np.abs(samples), starts, axis=1) / peak * 50
+    x = np.arange(columns) * ENVELOPE_COLUMNS / columns
+    up = [f"{a:.0f} {50 - b:.1f}" for a, b in zip(x, heights[0], strict=True)]
+    down = [f"{a:.0f} {50 + b:.1f}" for a, b in zip(x, heights[1], strict=True)]
+    return "M" + "L".join(up + down[::-1]) + "Z"
+
+
+def spectrogram_db(samples: Array, sample_rate: int) -> Array:
+    """Mean power density of both channels in dB, [rows columns]; rows from HIGHEST_HZ down, evenly spaced in octaves.
+
+    samples: [2 samples]. Rows above the Nyquist frequency hold −inf. A row's power comes from the interpolated
+    integral of the spectrum over its band, so that low rows, narrower than an FFT bin, are right as well.
+    """
+    hop = max(SHORTEST_HOP_SAMPLES, samples.shape[1] // (4 * SPECTROGRAM_COLUMNS))
+    padded = np.pad(samples, ((0, 0), (WINDOW_SAMPLES // 2, WINDOW_SAMPLES)))
+    starts = np.arange(0, samples.shape[1], hop)
+    window = np.hanning(WINDOW_SAMPLES).astype(samples.dtype)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_SAMPLES, axis=1)[:, starts]
+    power = np.mean(np.abs(np.fft.rfft(frames * window)) ** 2, axis=0)  # [frames bins]
+    columns = min(SPECTROGRAM_COLUMNS, len(starts))
+    first = np.arange(columns) * len(starts) // columns
+    power = np.add.reduceat(power, first, axis=0) / np.diff(first, append=len(starts))[:, None]
+
+    integral = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)
+    bin_edges_hz = (np.arange(integral.shape[1]) - 0.5) * sample_rate / WINDOW_SAMPLES
+    edges_hz = np.geomspace(HIGHEST_HZ, LOWEST_HZ, SPECTROGRAM_ROWS + 1)
+    bands = np.stack([-np.diff(np.interp(edges_hz, bin_edges_hz, line)) for line in integral], axis=1)
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(bands / -np.diff(edges_hz)[:, None])
+
+
+def spectrogram_png(density_db: Array, top_db: float) -> bytes:
+    """A PNG with a palette; `top_db` is the brightest colour, DYNAMIC_RANGE_DB below it the darkest."""
+    level = np.clip((density_db - top_db) / DYNAMIC_RANGE_DB + 1, 0, 1)
+    anchors = np.linspace(0, 255, len(COLOURS))
+    palette = np.stack([np.interp(np.arange(256), anchors, channel) for channel in np.transpose(COLOURS)], axis=1)
+    image = Image.fromarray((level * 255).astype(np.uint8), mode="L")
+    image.putpalette(palette.astype(np.uint8).tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()

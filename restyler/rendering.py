@@ -1,0 +1,91 @@
+"""From a loaded model and a take to finished files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+
+from audio.errors import InputError
+from audio.io import write
+from audio.loudness import integrated_loudness_lufs, match_loudness, true_peak_db
+from audio.waveform import Waveform
+from restyler.model_folder import MANIFEST
+from restyler.pipeline import Progress, Settings, VocalRestylePipeline
+
+TRUE_PEAK_CEILING_DB = -1.1  # a tenth under −1 dBTP: meters differ by about that much
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A finished mix: written to `path`; `limited` where the peak ceiling kept it from the wanted loudness."""
+
+    path: Path
+    seed: int
+    waveform: Waveform
+    limited: bool
+
+    def line(self) -> str:
+        """One line for the terminal."""
+        levels = f"{integrated_loudness_lufs(self.waveform):.1f} LUFS, {true_peak_db(self.waveform):.1f} dBTP"
+        note = " (quieter than wanted: the peak ceiling of -1 dBTP wins)" if self.limited else ""
+        return f"{self.path}  seed {self.seed}  {levels}{note}"
+
+
+def load_model(folder: Path, device: str) -> VocalRestylePipeline:
+    """The model in `folder` on `device`: auto (an NVIDIA or Apple GPU if there is one), cpu, cuda, cuda:N or mps.
+
+    Raises InputError for a device that is unknown or absent, and for a folder that is no intact model.
+    """
+    place = _device(device)
+    diffusers_logging.disable_progress_bar()
+    return VocalRestylePipeline.from_pretrained(folder, device=place)
+
+
+def _device(name: str) -> torch.device:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    there = ["cpu"] + ["cuda"] * cuda + [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["mps"] * mps
+    if name not in there:
+        raise InputError(f"device {name!r} is not there (allowed here: auto, {', '.join(there)})")
+    return torch.device(name)
+
+
+def model_name(folder: Path) -> str:
+    """Folder name and a hash over the manifest, which holds the hash of every file: says exactly which model it was."""
+    return f"{folder.resolve().name} {hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]}"
+
+
+def render(
+    pipeline: VocalRestylePipeline,
+    take: Waveform,
+    settings: Settings,
+    *,
+    seeds: Sequence[int],
+    paths: Sequence[Path],
+    tags: Mapping[str, str],
+    reference: Waveform | None = None,
+    loudness_lufs: float | None = None,
+    max_batch: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Mix]:
+    """Write one mix per seed, each as soon as it is done: 24 bit, at the codec's rate, exactly as long as the take.
+
+    loudness_lufs: integrated loudness of the mixes; the take's own if None. One gain brings a mix there, or as near
+    as its true peak stays under −1 dBTP. tags: what else to write into each file beside seed and settings.
+    Raises InputError where a file can't be written.
+    """
+    target_lufs = integrated_loudness_lufs(take) if loudness_lufs is None else loudness_lufs
+    mixes = pipeline.stream(take, settings, seeds=seeds, reference=reference, max_batch=max_batch, progress=progress)
+    for samples, seed, path in zip(mixes, seeds, paths, strict=True):
+        matched = match_loudness(
+            Waveform(samples, pipeline.codec.sample_rate), target_lufs, peak_db=TRUE_PEAK_CEILING_DB
+        )
+        chosen = {name: str(value) for name, value in vars(settings).items() if value not in (None, {})}
+        write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
+        yield Mix(path, seed, matched.waveform, matched.limited)

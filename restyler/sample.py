@@ -1,0 +1,90 @@
+"""`restyler sample` and `python sample.py`: one raw take in, several different mixes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from restyler.command import Parser, command, integer, number, shown
+
+
+def parser() -> Parser:
+    options = Parser(
+        prog="restyler sample",
+        description="Restyle raw vocal takes: each take gets several different mixes, OUT/<take>/mix_00.wav and so on "
+        "(stereo, 48 kHz, 24 bit, exactly as long as the take, true peak at most -1 dBTP). Every take, the model and "
+        "the output folder are checked before the first mix is made; if anything is wrong, nothing is written.",
+    )
+    add = options.add_argument
+    add("takes", nargs="+", type=Path, metavar="TAKE",
+        help="an audio file (mono or stereo, 8 to 384 kHz, at least 0.1 s, any format that libsndfile reads), or a "
+        "folder: every audio file directly in it")
+    add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the mixes (default: %(default)s)")
+    add("--overwrite", action="store_true",
+        help="replace mixes of the same name (default: refuse before anything is made)")
+    add("--model", type=Path, metavar="DIR", help="folder of a saved model (default: the bundled one)")
+    add("--variations", type=integer(1, 100), default=4, metavar="N",
+        help="mixes per take, 1 to 100 (default: %(default)s)")
+    add("--seed", type=integer(0, 2**62), default=0, metavar="N",
+        help="seed of mix_00; mix_01 has the next one and so on (default: %(default)s)")
+    add("--style", metavar="NAME", help="one of the model's styles, see `restyler styles` (default: not told)")
+    add("--reference", type=Path, metavar="FILE", help="a finished vocal whose style to take over (default: none)")
+    add("--guidance", type=float, metavar="G",
+        help="how strongly to follow style and reference, 0 to 20; 1 is as trained (default: the model's)")
+    add("--sigma", type=float, metavar="S",
+        help="how freely the mixes may differ from each other and from the take; 0: not at all (default: the model's)")
+    add("--steps", type=int, metavar="N", help="solver steps per mix, 1 to 1000 (default: the model's)")
+    add("--lufs", type=number(-60, 0), metavar="L",
+        help="integrated loudness of the mixes in LUFS, -60 to 0 (default: the take's own)")
+    add("--batch", type=integer(1, 100), default=1, metavar="N",
+        help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
+    add("--device", default="auto", metavar="D",
+        help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps (default: %(default)s)")
+    return options
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after one line about bad input."""
+    options = parser().parse_args(argv)
+
+    from tqdm import tqdm  # torch and diffusers take seconds to import: --help and typing errors don't wait for them
+
+    from audio.errors import InputError
+    from restyler.model_folder import BUNDLED
+    from restyler.rendering import load_model, model_name, render
+    from restyler.takes import find_takes, make_folders, plan, read_take
+
+    if options.guidance is not None and options.style is None and options.reference is None:
+        raise InputError("--guidance needs a --style or a --reference to follow")
+    paths, passed_over = find_takes(options.takes)
+    takes = plan(paths, options.out, variations=options.variations, overwrite=options.overwrite)
+    for take in takes:
+        read_take(take.path)
+    reference = read_take(options.reference) if options.reference else None
+    folder = options.model or BUNDLED
+    pipeline = load_model(folder, options.device)
+    settings = pipeline.settings(
+        style=options.style, steps=options.steps, guidance=options.guidance, sigma=options.sigma
+    )
+    make_folders([take.mixes[0].parent for take in takes])
+
+    for path in passed_over:
+        print(f"{shown(path)}: passed over, not an audio file by its name")
+    tags = {"model": model_name(folder)}
+    if options.reference:
+        tags["reference"] = options.reference.name
+    seeds = range(options.seed, options.seed + options.variations)
+    for number_of_take, take in enumerate(takes, start=1):
+        with tqdm(desc=f"take {number_of_take} of {len(takes)}", unit="step", disable=None, leave=False) as bar:
+
+            def progress(done: int, total: int, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            for mix in render(
+                pipeline, read_take(take.path), settings, seeds=seeds, paths=take.mixes, tags=tags, reference=reference,
+                loudness_lufs=options.lufs, max_batch=options.batch, progress=progress,
+            ):
+                tqdm.write(mix.line())
+    return 0

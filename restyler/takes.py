@@ -1,0 +1,108 @@
+"""Which takes are restyled and where their mixes go: all of it checked before the first mix is made."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audio.errors import InputError
+from audio.io import make_folder, read, require_signal
+from audio.loudness import integrated_loudness_lufs
+from audio.waveform import Waveform
+from restyler.command import shown
+
+AUDIO_SUFFIXES = frozenset(
+    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
+)  # what a folder of takes is searched for; a file named directly may have any suffix
+
+
+@dataclass(frozen=True)
+class Take:
+    """path: the recording. mixes: the files to be written, one per seed, all in one folder named after the take."""
+
+    path: Path
+    mixes: tuple[Path, ...]
+
+
+def find_takes(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Files as they are, folders as the audio files directly in them → takes, and the files passed over in folders.
+
+    Hidden files in folders are not mentioned. Raises InputError for a folder without audio.
+    """
+    takes: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            takes.append(path)
+            continue
+        try:
+            files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        except OSError as error:
+            raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+        found = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
+        if not found:
+            raise InputError(f"{shown(path)}: a folder without audio files ({' '.join(sorted(AUDIO_SUFFIXES))})")
+        takes += found
+        others += [file for file in files if file not in found]
+    return takes, others
+
+
+def read_take(path: Path) -> Waveform:
+    """A take or reference that can be restyled. Raises InputError for what `audio.io.read` refuses, and for silence."""
+    waveform = read(path)
+    require_signal(waveform, path)
+    if integrated_loudness_lufs(waveform) == -math.inf:
+        raise InputError(f"{shown(path)}: silent: all of it lies below -70 LUFS")
+    return waveform
+
+
+def plan(paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool) -> list[Take]:
+    """Where each take's mixes go: OUT/<stem>/mix_00.wav …
+
+    Raises InputError where two takes would share a folder, where a mix would replace a take, and, unless
+    `overwrite`, where it would replace any file.
+    """
+    takes = [Take(path, tuple(out / path.stem / f"mix_{i:02d}.wav" for i in range(variations))) for path in paths]
+    claimed: dict[str, Path] = {}
+    originals = {path.resolve() for path in paths}
+    for take in takes:
+        stem = take.path.stem
+        if stem in (".", ".."):
+            raise InputError(f"{shown(take.path)}: no folder can be named after this file; rename it")
+        first = claimed.setdefault(stem.casefold(), take.path)  # some file systems ignore case
+        if first is not take.path:
+            raise InputError(
+                f"{shown(first)} and {shown(take.path)} would both go to {shown(out / stem)}; "
+                "rename one, or use two calls with different --out"
+            )
+        for mix in take.mixes:
+            if mix.resolve() in originals:
+                raise InputError(f"{shown(mix)}: the mix would replace a take; use another --out")
+            if mix.exists() and not (overwrite and mix.is_file()):
+                raise InputError(f"{shown(mix)}: already exists; use another --out, or --overwrite")
+    return takes
+
+
+def make_folders(folders: Sequence[Path]) -> None:
+    """Make the folders and try each by a file that vanishes again.
+
+    Raises InputError where one can't be written to; the folders made until then are removed again.
+    """
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            made += [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+            make_folder(folder)
+            try:
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise InputError(f"{shown(folder)}: cannot be written to: {error.strerror}") from error
+    except InputError:
+        for path in reversed(made):
+            if path.is_dir():
+                path.rmdir()
+        raise
