@@ -1,0 +1,127 @@
+"""Sound for codec training: any audio folders, cut and varied into short stereo excerpts.
+
+A codec needs coverage of *sound*: levels from whisper to full scale, rooms, noise floors, tilts, widths, silence. A
+batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from scipy.signal import fftconvolve
+from torch.utils.data import IterableDataset
+
+from audio.errors import InputError
+from audio.waveform import Waveform
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Audio files that are drawn with probability proportional to `weight`."""
+
+    paths: tuple[Path, ...]
+    weight: float = 1.0
+
+
+def find_audio(folder: Path, pattern: str = "**/*") -> tuple[Path, ...]:
+    """Audio files below a folder in sorted order; InputError where there is none."""
+    paths = tuple(sorted(p for p in folder.glob(pattern) if p.suffix.lower() in AUDIO_SUFFIXES))
+    if not paths:
+        raise InputError(f"no audio files ({' '.join(AUDIO_SUFFIXES)}) match {folder}/{pattern}")
+    return paths
+
+
+def load_int16(path: Path, sample_rate: int) -> np.ndarray:
+    """A file at `sample_rate` as int16 [samples channels], mono or stereo: compact enough to keep hours in memory."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    samples = Waveform(torch.from_numpy(samples[:, :2].T.copy()), rate).resampled(sample_rate).samples
+    return (samples.clamp(-1, 1) * 32767).round().to(torch.int16).numpy().T.copy()
+
+
+class ExcerptStream(IterableDataset):
+    """Batches of varied stereo excerpts, float32 [batch 2 samples], from `start_step` on without end."""
+
+    def __init__(
+        self,
+        pools: Sequence[Sequence[np.ndarray]],
+        weights: Sequence[float],
+        impulse_responses: Sequence[np.ndarray],
+        *,
+        sample_rate: int,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        augment: bool = True,
+    ) -> None:
+        self.pools, self.impulse_responses = pools, impulse_responses
+        # Within a pool a file counts by its length, so every second is as likely as any other.
+        self.lengths = [np.array([len(a) for a in pool], dtype=float) for pool in pools]
+        self.weights = np.array(weights, dtype=float) / np.sum(weights)
+        self.sample_rate, self.samples, self.batch_size = sample_rate, samples, batch_size
+        self.seed, self.start_step, self.augment = seed, start_step, augment
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        step = self.start_step
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def batch(self, step: int) -> torch.Tensor:
+        rng = np.random.default_rng([self.seed, step])
+        return torch.from_numpy(np.stack([self._excerpt(rng) for _ in range(self.batch_size)]))
+
+    def _excerpt(self, rng: np.random.Generator) -> np.ndarray:
+        pool = rng.choice(len(self.pools), p=self.weights)
+        lengths = self.lengths[pool]
+        audio = self.pools[pool][rng.choice(len(lengths), p=lengths / lengths.sum())]
+        start = int(rng.integers(-self.samples // 8, max(1, len(audio) - self.samples)))
+        cut = audio[max(0, start) : start + self.samples].astype(np.float32).T / 32768
+        cut = np.pad(cut, ((0, 0), (max(0, -start), 0)))
+        cut = np.pad(cut, ((0, 0), (0, self.samples - cut.shape[1])))
+        excerpt = np.repeat(cut, 2, axis=0) if cut.shape[0] == 1 else cut
+        return vary(excerpt, rng, self.impulse_responses, self.sample_rate) if self.augment else excerpt
+
+
+def vary(
+    audio: np.ndarray, rng: np.random.Generator, impulse_responses: Sequence[np.ndarray], sample_rate: int
+) -> np.ndarray:
+    """One excerpt [2 samples] under random tilt, room, width, noise floor, fade and level."""
+    samples = audio.shape[1]
+    if impulse_responses and rng.random() < 0.35:
+        response = impulse_responses[rng.integers(len(impulse_responses))]
+        wet = fftconvolve(audio, response, axes=1)[:, :samples]
+        scale = np.sqrt((audio**2).mean() / max(float((wet**2).mean()), 1e-12))
+        audio = audio + wet * scale * 10 ** (rng.uniform(-25, 0) / 20)
+    if rng.random() < 0.5:  # a smooth random equaliser: gains at octave-spaced points, interpolated
+        frequencies = np.fft.rfftfreq(samples, 1 / sample_rate)
+        points = np.geomspace(40, 20000, 10)
+        gain_db = np.interp(np.log(np.maximum(frequencies, 20)), np.log(points), rng.normal(0, 6, points.size))
+        audio = np.fft.irfft(np.fft.rfft(audio) * 10 ** (gain_db / 20), samples)
+    if rng.random() < 0.3:  # width and pan
+        mid, side = audio.sum(0) / 2, (audio[0] - audio[1]) / 2 * rng.uniform(0, 2)
+        pan = rng.uniform(-0.4, 0.4)
+        audio = np.stack([(mid + side) * (1 + pan), (mid - side) * (1 - pan)])
+    if rng.random() < 0.3:  # noise of microphone and room: tilted, partly in common to both channels
+        noise = rng.standard_normal((2, samples))
+        tilt = np.maximum(np.fft.rfftfreq(samples, 1 / sample_rate), 50.0) ** -rng.uniform(0, 1)
+        noise = np.fft.irfft(np.fft.rfft(noise) * tilt, samples)
+        noise[1] += rng.uniform(0, 3) * noise[0]
+        noise *= 10 ** (rng.uniform(-75, -25) / 20) / max(float(noise.std()), 1e-12)
+        audio = audio + noise * max(float(np.abs(audio).max()), 1e-3)
+    if rng.random() < 0.15:  # silence, suddenly or slowly
+        edge, length = int(rng.integers(samples)), int(rng.integers(1, samples // 2))
+        fade = np.clip((edge - np.arange(samples)) / length + 0.5, 0, 1)
+        audio = audio * (fade if rng.random() < 0.5 else fade[::-1])
+    if rng.random() < 0.5:
+        audio = audio[::-1]
+    peak = max(float(np.abs(audio).max()), 1e-5)
+    level_db = rng.uniform(-12, -0.5) if rng.random() < 0.6 else rng.uniform(-50, -12)
+    return (audio * (rng.choice([-1.0, 1.0]) * 10 ** (level_db / 20) / peak)).astype(np.float32)
