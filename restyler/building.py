@@ -1,0 +1,82 @@
+"""From a config to the objects it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from audio.errors import InputError
+from codec.base import LatentCodec
+from codec.encodec48 import Encodec48Codec
+from codec.pocket import PocketCodec
+from conditioning.conditioner import StyleConditioner
+from diffusion.denoiser import Denoiser
+from diffusion.loss import flow_loss
+from restyler.config import BridgePath, DenoiserConfig, EncodecChoice, PocketCodecChoice
+from restyler.model_folder import BUNDLED
+from restyler.seeds import generator
+
+
+class TrainingModel(nn.Module):
+    """All that is trained, with the loss as its output: one module for one wrapper of Accelerate."""
+
+    def __init__(self, conditioner: StyleConditioner, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.conditioner, self.denoiser = conditioner, denoiser
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """A batch of examples with their draws (restyler.draws) → loss of each, [batch]."""
+        conditions = self.conditioner(
+            batch["raw"], style=batch["style"], reference=batch["reference"],
+            reference_frames=batch["reference_frames"], controls=batch["controls"] if batch["controls"].shape[1] else None,
+        ).keep(batch["told"])
+        return flow_loss(
+            self.denoiser, batch["mix"], conditions, t=batch["t"], noise=batch["noise"], frame_mask=batch["frame_mask"],
+            sigma=batch["sigma"] if self.denoiser.config.path == "bridge" else None,
+        )
+
+
+def build_codec(choice: PocketCodecChoice | EncodecChoice, *, seed: int) -> LatentCodec:
+    """Raises InputError where the weights can't be had."""
+    if isinstance(choice, EncodecChoice):
+        if choice.weights == "random":
+            return Encodec48Codec.from_seed(seed)
+        return Encodec48Codec.from_official(None if choice.weights == "official" else Path(choice.weights))
+    folder = BUNDLED / "codec" if choice.path == "bundled" else Path(choice.path)
+    try:
+        codec = PocketCodec.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"codec.path: no pocket codec can be read from {folder}: {str(error).splitlines()[0]}") from None
+    return codec.eval()
+
+
+def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -> TrainingModel:
+    """Conditioner and denoiser with initial weights from the seed. Raises InputError for sizes that don't fit."""
+    bridge = config.path if isinstance(config.path, BridgePath) else None
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(config.seed, "weights").get_state())
+        conditioner = StyleConditioner(
+            latent_dim=codec.latent_dim, styles=styles, controls=config.conditioner.controls,
+            embed_dim=config.conditioner.embed_dim, reference_width=config.conditioner.reference_width,
+        )
+        try:
+            denoiser = Denoiser(
+                latent_dim=codec.latent_dim, embed_dim=config.conditioner.embed_dim,
+                codec_fingerprint=codec.fingerprint(), path=config.path.kind, sigma_max=bridge.sigma_max if bridge else 1.0,
+                **config.denoiser.model_dump(),
+            )
+        except ValueError as error:
+            raise InputError(f"denoiser: {error}") from None
+    if config.training.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    return TrainingModel(conditioner, denoiser)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay for matrices and kernels alone: not for biases, norms, embeddings and scales."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,115 @@
+"""The run folder: whose run it is, its metrics, and checkpoints that are complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audio.errors import InputError
+
+UNFINISHED = ".unfinished"
+
+
+class RunFolder:
+    """RUN/config.json, metrics.jsonl, checkpoints/step_000123/ and pipeline/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.pipeline = path / "pipeline"
+        self._metrics = path / "metrics.jsonl"
+
+    def claim(self, config: dict[str, Any]) -> None:
+        """Makes the folder, or checks that it was made for this very config.
+
+        Raises InputError for a folder that can't be written and for a config that differs, and lists the differences.
+        """
+        kept = self.path / "config.json"
+        try:
+            if not kept.exists():
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+                write_text(kept, json.dumps(config, indent=2) + "\n")
+                return
+            before = flatten(json.loads(kept.read_text()))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(f"{self.path}: not usable as a run folder: {error}") from None
+        now = flatten(config)
+        changes = [f"{key}: {before.get(key)!r} → {now.get(key)!r}"
+                   for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        if changes:
+            raise InputError(f"{self.path}: was started with another config, take another --run-dir: {'; '.join(changes)}")
+
+    def identity(self) -> str:
+        """A name of this run that stays the same when it is resumed, for trackers."""
+        kept = self.path / "identity"
+        if not kept.exists():
+            write_text(kept, secrets.token_hex(4))
+        return kept.read_text()
+
+    def newest(self) -> Path | None:
+        """The newest complete checkpoint."""
+        return max(self._complete(), default=None)
+
+    def _complete(self) -> list[Path]:
+        return sorted(p for p in self.checkpoints.glob("step_*") if not p.name.endswith(UNFINISHED))
+
+    def save(self, step: int, state: dict[str, Any], *, keep: int) -> None:
+        """Writes checkpoints/step_…: under another name first, so a name without suffix is always complete."""
+        for leftover in self.checkpoints.glob(f"*{UNFINISHED}"):
+            shutil.rmtree(leftover)
+        final = self.checkpoints / f"step_{step:06d}"
+        unfinished = final.with_name(final.name + UNFINISHED)
+        unfinished.mkdir()
+        with (unfinished / "state.pt").open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, final)
+        for old in self._complete()[:-keep]:
+            shutil.rmtree(old)
+
+    def load(self, checkpoint: Path) -> dict[str, Any]:
+        """Raises InputError for a damaged checkpoint. Only tensors and plain values are unpickled."""
+        try:
+            state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many types for damaged archives
+            raise InputError(f"{checkpoint}: the checkpoint can't be read: {error}".splitlines()[0]) from None
+        return state
+
+    def log(self, row: dict[str, Any]) -> None:
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drops metrics of steps that are trained again after a resume, and a row cut off by a crash."""
+        if not self._metrics.exists():
+            return
+        kept = []
+        for line in self._metrics.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if row["step"] <= step:
+                kept.append(line + "\n")
+        write_text(self._metrics, "".join(kept))
+
+
+def write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 1}} → {"optim.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,262 @@
+"""The typed config of a training run. Every key is explained in configs/base.yaml, where the values are chosen."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from audio.errors import InputError
+from audio.features import FEATURES
+from restyler.yamltree import Tree, merge, override_tree, read_tree
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Loudness = Annotated[float, Field(ge=-70, le=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FolderData(Section):
+    kind: Literal["folder"]
+    path: str
+    validation_fraction: Probability
+    loudness_lufs: Loudness
+    cache: str
+
+
+class SyntheticData(Section):
+    kind: Literal["synthetic"]
+    takes: Annotated[int, Field(ge=8)]
+    seconds: Annotated[float, Field(ge=1)]
+    loudness_lufs: Loudness
+    cache: str
+
+
+class PocketCodecChoice(Section):
+    kind: Literal["pocket"]
+    path: str
+
+
+class EncodecChoice(Section):
+    kind: Literal["encodec_48khz"]
+    weights: str
+
+
+class ConditionerSection(Section):
+    embed_dim: Positive
+    reference_width: Positive
+    controls: list[str]
+
+    @field_validator("controls")
+    @classmethod
+    def _known(cls, controls: list[str]) -> list[str]:
+        if not set(controls) <= set(FEATURES) or len(set(controls)) < len(controls):
+            raise ValueError(f"{controls} are not different names out of {', '.join(FEATURES)}")
+        return controls
+
+
+class DenoiserSection(Section):
+    width: Positive
+    depth: Positive
+    heads: Positive
+    patch_frames: Positive
+    mlp_ratio: PositiveFloat
+    conv_kernel: Positive
+
+
+class BridgePath(Section):
+    kind: Literal["bridge"]
+    sigma_min: NonNegativeFloat
+    sigma_max: PositiveFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BridgePath:
+        if self.sigma_min > self.sigma_max:
+            raise ValueError(f"sigma_min ({self.sigma_min}) is above sigma_max ({self.sigma_max})")
+        return self
+
+
+class NoisePath(Section):
+    kind: Literal["noise"]
+
+
+class TimeSection(Section):
+    mean: float
+    std: PositiveFloat
+
+
+class DropoutSection(Section):
+    style: Probability
+    reference: Probability
+    controls: Probability
+    all: Probability
+
+
+class OptimSection(Section):
+    lr: PositiveFloat
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    weight_decay: NonNegativeFloat
+    warmup_steps: NonNegative
+    schedule: Literal["cosine", "constant"]
+    clip: PositiveFloat
+
+
+class EmaSection(Section):
+    decay: Annotated[float, Field(ge=0, lt=1)]
+    warmup_power: PositiveFloat
+
+
+class TrainingSection(Section):
+    steps: Positive
+    batch_size: Positive
+    accumulation: Positive
+    crop_s: PositiveFloat
+    reference_s: PositiveFloat
+    precision: Literal["no", "bf16", "fp16"]
+    gradient_checkpointing: bool
+    save_every: Positive
+    keep: Positive
+    workers: NonNegative
+    max_skipped: NonNegative
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TrainingSection:
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulation ({self.accumulation})")
+        return self
+
+
+class ValidationSection(Section):
+    every: Positive
+    examples: Positive
+    buckets: Positive
+
+
+class SamplingSection(Section):
+    scheduler: Literal["euler", "heun", "dpmpp"]
+    steps: Positive
+    guidance: NonNegativeFloat
+    sigma: NonNegativeFloat | None
+    window_s: PositiveFloat
+    context_s: NonNegativeFloat
+
+
+class TrackingSection(Section):
+    wandb: Literal["online", "offline", "off"]
+    project: str
+    log_every: Positive
+
+
+class DenoiserConfig(Section):
+    """Config of `task: denoiser`."""
+
+    task: Literal["denoiser"]
+    seed: NonNegative
+    data: FolderData | SyntheticData = Field(discriminator="kind")
+    codec: PocketCodecChoice | EncodecChoice = Field(discriminator="kind")
+    conditioner: ConditionerSection
+    denoiser: DenoiserSection
+    path: BridgePath | NoisePath = Field(discriminator="kind")
+    time: TimeSection
+    dropout: DropoutSection
+    optim: OptimSection
+    ema: EmaSection
+    training: TrainingSection
+    validation: ValidationSection
+    sampling: SamplingSection
+    tracking: TrackingSection
+
+    @model_validator(mode="after")
+    def _sampling_on_path(self) -> DenoiserConfig:
+        highest = self.path.sigma_max if isinstance(self.path, BridgePath) else None
+        sigma = self.sampling.sigma
+        if highest is None and sigma is not None:
+            raise ValueError("sampling.sigma: the path noise has none: null")
+        if highest is not None and (sigma is None or sigma > highest):
+            raise ValueError(f"sampling.sigma: 0 to path.sigma_max ({highest}), not {sigma}")
+        return self
+
+
+TASKS: dict[str, type[Section]] = {"denoiser": DenoiserConfig}
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Section:
+    """A YAML config with overrides `section.key=value` → the frozen config of its task.
+
+    Raises InputError with one line for every mistake: dotted path, what was found, what is allowed.
+    """
+    tree = merge(read_tree(path), override_tree(overrides))
+    schema = TASKS.get(tree.get("task", ""))
+    if schema is None:
+        raise InputError(f"{path}: task: {tree.get('task')!r} is not one of {', '.join(sorted(TASKS))}")
+    return validate(tree, schema, str(path))
+
+
+def validate(tree: Tree, schema: type[Section], source: str) -> Section:
+    """Validates in JSON mode, where strict types still let a list become a tuple."""
+    try:
+        return schema.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        lines = [f"{source}: {_explain(schema, item)}" for item in error.errors()]
+        raise InputError("\n".join(lines)) from None
+
+
+def _explain(schema: type[Section], item: Any) -> str:
+    """One pydantic error as one line: where, what is wrong, what is allowed."""
+    shown, model, place = _walk(schema, item["loc"])
+    dotted = ".".join(shown)
+    match item["type"]:
+        case "extra_forbidden":
+            return f"{dotted}: unknown key{_suggest(shown[-1], sorted(model.model_fields) if model else [])}"
+        case "missing":
+            return f"{dotted}: missing"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return f"{dotted}.kind: must be one of {', '.join(sorted(_members(place)))}, not {item['input'].get('kind')!r}"
+        case "value_error":
+            return ": ".join(filter(None, [dotted, item["msg"].removeprefix("Value error, ")]))
+        case _:
+            return f"{dotted}: {item['msg'].removeprefix('Input ')}, not {item['input']!r}"
+
+
+def _walk(schema: type[Section], location: Sequence[int | str]) -> tuple[list[str], type[Section] | None, FieldInfo | None]:
+    """Follows an error's location: the keys as the file shows them, the section of the last one, and its field."""
+    shown: list[str] = []
+    model: type[Section] | None = schema
+    place: FieldInfo | None = None
+    for step in location:
+        if step in _members(place):  # pydantic names the member of a union, the file does not
+            model, place = _members(place)[str(step)], None
+            continue
+        if place is not None:
+            model = _section_of(place)
+        place = model.model_fields.get(str(step)) if model else None
+        shown.append(str(step))
+    return shown, model, place
+
+
+def _members(place: FieldInfo | None) -> dict[str, type[Section]]:
+    """The members of a tagged union by their `kind`."""
+    if place is None or place.discriminator is None:
+        return {}
+    return {get_args(member.model_fields["kind"].annotation)[0]: member for member in get_args(place.annotation)}
+
+
+def _section_of(place: FieldInfo) -> type[Section] | None:
+    annotation = place.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _suggest(key: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1)
+    return f", did you mean «{near[0]}»?" if near else f" (allowed: {', '.join(allowed)})"

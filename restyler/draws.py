@@ -1,0 +1,100 @@
+"""What training draws for every example, and the order of examples: functions of (seed, step, example) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from diffusion.loss import sample_times
+from restyler.config import BridgePath, DenoiserConfig
+from restyler.data import Example, LatentPairs
+from restyler.seeds import generator
+
+
+class TrainingExamples(Dataset[Example]):
+    """Example number n of a run: crop, time, σ, noise and guidance dropout, each from its own generator."""
+
+    def __init__(self, pairs: LatentPairs, config: DenoiserConfig) -> None:
+        self.pairs, self.config = pairs, config
+
+    def __getitem__(self, number: int) -> Example:
+        config = self.config
+        example = self.pairs.example(generator(config.seed, "crop", number))
+        time = sample_times(1, generator=generator(config.seed, "time", number), mean=config.time.mean, std=config.time.std)
+        return drop(example, config, generator(config.seed, "dropout", number)) | {
+            "t": time[0],
+            "sigma": draw_sigma(config, generator(config.seed, "sigma", number)),
+            "noise": torch.randn(example["mix"].shape, generator=generator(config.seed, "noise", number)),
+        }
+
+
+class ValidationExamples(Dataset[Example]):
+    """Fixed crops of the validation split, each at the centre of every time bucket, with the same noise."""
+
+    def __init__(self, pairs: LatentPairs, config: DenoiserConfig) -> None:
+        self.pairs, self.config = pairs, config
+
+    def __len__(self) -> int:
+        return self.config.validation.examples * self.config.validation.buckets
+
+    def __getitem__(self, number: int) -> Example:
+        take, bucket = divmod(number, self.config.validation.buckets)
+        example = self.pairs.example(generator(self.config.seed, "validation crop", take))
+        return example | {
+            "told": torch.tensor(True),
+            "bucket": torch.tensor(bucket),
+            "t": torch.tensor((bucket + 0.5) / self.config.validation.buckets),
+            "sigma": draw_sigma(self.config, generator(self.config.seed, "validation sigma", take)),
+            "noise": torch.randn(
+                example["mix"].shape, generator=generator(self.config.seed, "validation noise", take)),
+        }
+
+
+def draw_sigma(config: DenoiserConfig, generator: torch.Generator) -> torch.Tensor:
+    """σ of one example, uniform: it is a dial of the user, so every setting deserves the same share of training.
+
+    (Log-uniform would spend most of it on small σ, where the seed hardly changes anything.) Path `noise` starts from
+    pure noise, its σ is 1.
+    """
+    if not isinstance(config.path, BridgePath):
+        return torch.tensor(1.0)
+    low, high = config.path.sigma_min, config.path.sigma_max
+    return low + (high - low) * torch.rand((), generator=generator)
+
+
+def drop(example: Example, config: DenoiserConfig, generator: torch.Generator) -> Example:
+    """Guidance dropout: label, reference and controls each with its own probability, and all of them together.
+
+    `told` is False where nothing at all is told; the raw take always stays.
+    """
+    style, reference, controls, everything = torch.rand(4, generator=generator).tolist()
+    changed = dict(example) | {"told": torch.tensor(everything >= config.dropout.all)}
+    if style < config.dropout.style:
+        changed["style"] = torch.full_like(example["style"], -1)
+    if reference < config.dropout.reference:
+        changed["reference"] = torch.zeros_like(example["reference"])
+        changed["reference_frames"] = torch.zeros_like(example["reference_frames"])
+    if controls < config.dropout.controls:
+        changed["controls"] = torch.full_like(example["controls"], torch.nan)
+    return changed
+
+
+class ShareSampler(Sampler[int]):
+    """The example numbers that one process sees from step `first` to `steps`.
+
+    Step s holds the examples s·B … s·B + B − 1 whatever the number of processes: each takes one contiguous share.
+    """
+
+    def __init__(self, first: int, steps: int, batch_size: int, process: int, processes: int) -> None:
+        self.first, self.steps, self.batch_size = first, steps, batch_size
+        self.process, self.share = process, batch_size // processes
+
+    def __iter__(self) -> Iterator[int]:
+        for step in range(self.first, self.steps):
+            start = step * self.batch_size + self.process * self.share
+            yield from range(start, start + self.share)
+
+    def __len__(self) -> int:
+        return (self.steps - self.first) * self.share

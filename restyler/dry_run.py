@@ -1,0 +1,77 @@
+"""What a config amounts to before anything is trained: sizes, memory, seconds of audio per step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from restyler.building import TrainingModel, build_codec, build_model
+from restyler.config import DenoiserConfig, EncodecChoice
+from restyler.pairs import read_pairs, style_names
+from restyler.synthetic import CHAINS
+
+
+def describe(config: DenoiserConfig) -> str:
+    """The resolved config as YAML, parameters per module, estimated memory and audio per step; writes nothing.
+
+    Raises InputError where training would for the same reason: no pairs, no codec, sizes that don't fit.
+    """
+    if config.data.kind == "synthetic":
+        styles = sorted(CHAINS)
+    else:
+        styles = style_names(read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction))
+    # Official EnCodec weights are not fetched for this: any weights have their sizes.
+    choice = config.codec.model_copy(update={"weights": "random"}) if isinstance(config.codec, EncodecChoice) else config.codec
+    codec = build_codec(choice, seed=config.seed)
+    model = build_model(config, codec, styles)
+    frames = round(config.training.crop_s * codec.frame_rate_hz)
+    reference_frames = round(config.training.reference_s * codec.frame_rate_hz)
+    trained = count(model)
+    weights_bytes = 4 * (5 * trained + count(codec))  # weights, gradients, two moments, average; and the codec
+    share = config.training.batch_size // config.training.accumulation
+    per_example = saved_bytes(model, codec.latent_dim, frames, reference_frames, config)
+    audio_s = config.training.batch_size * config.training.crop_s
+    lines = [
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        f"styles         {len(styles)}: {', '.join(styles) or 'none'}",
+        f"codec          {count(codec):>12,} parameters (not trained)",
+        f"conditioner    {count(model.conditioner):>12,} parameters",
+        f"denoiser       {count(model.denoiser):>12,} parameters",
+        f"memory         {weights_bytes / 2**30:.2f} GiB for weights, gradients, optimiser and average,"
+        f" {share * per_example / 2**30:.2f} GiB for activations of {share} examples (divided by the number of processes)",
+        f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
+        f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
+    ]
+    return "\n".join(lines)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def saved_bytes(
+    model: TrainingModel, latent_dim: int, frames: int, reference_frames: int, config: DenoiserConfig
+) -> int:
+    """Bytes that autograd keeps for the backward pass of one example, by really computing its loss on the CPU."""
+    sizes = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}  # they are there anyway
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.setdefault(tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes())
+        kept.append(tensor)  # a freed address could be given to the next tensor
+        return tensor
+
+    kept: list[torch.Tensor] = []
+    shapes = {"raw": (latent_dim, frames), "mix": (latent_dim, frames), "noise": (latent_dim, frames),
+              "reference": (latent_dim, reference_frames), "controls": (len(config.conditioner.controls),),
+              "t": (), "sigma": ()}
+    batch = {name: torch.zeros(1, *shape) for name, shape in shapes.items()} | {
+        "frame_mask": torch.ones(1, frames, dtype=torch.bool), "told": torch.ones(1, dtype=torch.bool),
+        "style": torch.tensor([-1]), "reference_frames": torch.tensor([reference_frames]),
+    }
+    half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision != "no")
+    with half, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(batch)
+    return sum(sizes.values())

@@ -1,0 +1,99 @@
+"""Every recording encoded once: a cache of latents on disk, keyed by what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from audio import features, io
+from audio.errors import InputError
+from audio.loudness import integrated_loudness_lufs
+from codec.base import LatentCodec
+
+FORMAT = 1  # of an entry; a change of what is stored, or of how features are measured, raises it
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One cached recording: where its latents lie, how long it is, and what was measured on its audio."""
+
+    path: Path
+    frames: int
+    features: dict[str, float]
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Raw latents of the frames start … stop − 1, [latent frames] in float32; only these are read from disk."""
+        with safe_open(self.path, framework="pt") as file:
+            part: torch.Tensor = file.get_slice("latents")[start:stop]
+        return part.T.float()
+
+
+class LatentCache:
+    """FOLDER/<hash of the audio file>-<codec fingerprint>-….safetensors, raw latents [frames latent] in float16.
+
+    Every recording is brought to `loudness_lufs` first, as takes are when sampling.
+    Frames come first on disk, so that a crop is one contiguous read. A changed file or codec has another name, so
+    nothing ever needs to be invalidated; old entries may be deleted at any time. Latents are kept as the codec's
+    network gives them: standardisation statistics may be measured on them first.
+    """
+
+    def __init__(self, folder: Path, codec: LatentCodec, *, loudness_lufs: float) -> None:
+        self.folder, self.codec, self.loudness_lufs = folder, codec, loudness_lufs
+        self.suffix = f"-{codec.fingerprint()}-{loudness_lufs:g}-v{FORMAT}.safetensors"
+
+    def recordings(
+        self, files: Sequence[Path], *, device: torch.device, process: int = 0, processes: int = 1
+    ) -> list[Recording | None]:
+        """Encodes this process's share of `files` where the cache lacks it; entries of other shares may be None.
+
+        Raises InputError for audio that can't be read, or is silent.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        places = [self.folder / (_content_hash(file) + self.suffix) for file in files]
+        missing = [(file, place) for file, place in zip(files, places, strict=True) if not place.exists()]
+        share = missing[process::processes]
+        self.codec.to(device)
+        for file, place in tqdm(share, desc="encoding", disable=not share or process > 0):
+            if not place.exists():  # two files of the same content share one entry
+                self._encode(file, place, device)
+        return [_open(place) if place.exists() else None for place in places]
+
+    @torch.no_grad()
+    def _encode(self, file: Path, place: Path, device: torch.device) -> None:
+        waveform = io.read(file).stereo().resampled(self.codec.sample_rate)
+        loudness_lufs = integrated_loudness_lufs(waveform)
+        if loudness_lufs == -math.inf:
+            raise InputError(f"{file}: silent: all of it lies below -70 LUFS")
+        samples = waveform.samples * 10 ** ((self.loudness_lufs - loudness_lufs) / 20)
+        latents = self.codec.encode_raw(samples[None].to(device))[0].T.to("cpu", torch.float16).contiguous()
+        if not latents.isfinite().all():
+            raise InputError(f"{file}: its latents are not finite in half precision; is the codec trained?")
+        measured = features.measure(waveform)
+        temporary = place.with_name(f".{place.name}.{os.getpid()}")
+        save_file({"latents": latents}, temporary, metadata={"features": json.dumps(measured)})
+        os.replace(temporary, place)  # a killed run leaves no half-written entry under the final name
+
+
+def _open(place: Path) -> Recording:
+    with safe_open(place, framework="pt") as file:
+        frames = file.get_slice("latents").get_shape()[0]
+        measured = json.loads(file.metadata()["features"])
+    return Recording(place, frames, measured)
+
+
+def _content_hash(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+    except OSError as error:
+        raise InputError(f"{file}: can't be read: {error.strerror}") from None
