@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
 from scipy.signal import fftconvolve
 
 from audio.filters import Filter, equalise
@@ -43,14 +44,16 @@ def decaying_noise(reverb: Reverb, channels: int, samples: int, sample_rate: int
     The bands overlap with raised-cosine slopes on a logarithmic axis that add up to one, so that equal times give
     exactly white noise under one exponential.
     """
-    spectrum = np.fft.rfft(noise.standard_normal((channels, samples)))
-    frequencies = np.maximum(np.fft.rfftfreq(samples, 1 / sample_rate), 1.0)
+    length = fft.next_fast_len(samples, real=True)
+    spectrum = fft.rfft(noise.standard_normal((channels, length), dtype=np.float32))
+    frequencies = np.maximum(fft.rfftfreq(length, 1 / sample_rate), 1.0)
     position = np.interp(np.log2(frequencies), np.log2(reverb.band_hz), np.arange(len(reverb.band_hz)))
     seconds = np.arange(samples) / sample_rate
-    decayed = np.zeros((channels, samples))
+    decayed = np.zeros((channels, samples), dtype=np.float32)
     for band, t60_s in enumerate(reverb.t60_s):
-        weight = np.cos(np.pi / 2 * np.clip(np.abs(position - band), 0, 1)) ** 2
-        decayed += np.fft.irfft(spectrum * weight, n=samples) * 10 ** (-3 * seconds / t60_s)
+        weight = (np.cos(np.pi / 2 * np.clip(np.abs(position - band), 0, 1)) ** 2).astype(np.float32)
+        envelope = (10 ** (-3 * seconds / t60_s)).astype(np.float32)
+        decayed += fft.irfft(spectrum * weight, n=length)[:, :samples] * envelope
     return decayed
 
 
