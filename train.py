@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values to change, as YAML")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run lives; runs/<name of CONFIG> if not given")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="folder of the run; runs/<CONFIG> if not given")
     parser.add_argument("--dry-run", action="store_true", help="print config, sizes and memory; write nothing")
     options = parser.parse_intermixed_args(argv)
 

@@ -28,12 +28,17 @@ class TrainingModel(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """A batch of examples with their draws (restyler.draws) → loss of each, [batch]."""
-        conditions = self.conditioner(
-            batch["raw"], style=batch["style"], reference=batch["reference"],
-            reference_frames=batch["reference_frames"], controls=batch["controls"] if batch["controls"].shape[1] else None,
-        ).keep(batch["told"])
+        told = {name: batch[name] for name in ("style", "reference", "reference_frames")}
+        if self.conditioner.config.controls:
+            told["controls"] = batch["controls"]
+        conditions = self.conditioner(batch["raw"], **told).keep(batch["told"])
         return flow_loss(
-            self.denoiser, batch["mix"], conditions, t=batch["t"], noise=batch["noise"], frame_mask=batch["frame_mask"],
+            self.denoiser,
+            batch["mix"],
+            conditions,
+            t=batch["t"],
+            noise=batch["noise"],
+            frame_mask=batch["frame_mask"],
             sigma=batch["sigma"] if self.denoiser.config.path == "bridge" else None,
         )
 
@@ -48,7 +53,8 @@ def build_codec(choice: PocketCodecChoice | EncodecChoice, *, seed: int) -> Late
     try:
         codec = PocketCodec.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"codec.path: no pocket codec can be read from {folder}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"codec.path: no pocket codec can be read from {folder}: {reason}") from None
     return codec.eval()
 
 
@@ -58,13 +64,19 @@ def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(config.seed, "weights").get_state())
         conditioner = StyleConditioner(
-            latent_dim=codec.latent_dim, styles=styles, controls=config.conditioner.controls,
-            embed_dim=config.conditioner.embed_dim, reference_width=config.conditioner.reference_width,
+            latent_dim=codec.latent_dim,
+            styles=styles,
+            controls=config.conditioner.controls,
+            embed_dim=config.conditioner.embed_dim,
+            reference_width=config.conditioner.reference_width,
         )
         try:
             denoiser = Denoiser(
-                latent_dim=codec.latent_dim, embed_dim=config.conditioner.embed_dim,
-                codec_fingerprint=codec.fingerprint(), path=config.path.kind, sigma_max=bridge.sigma_max if bridge else 1.0,
+                latent_dim=codec.latent_dim,
+                embed_dim=config.conditioner.embed_dim,
+                codec_fingerprint=codec.fingerprint(),
+                path=config.path.kind,
+                sigma_max=bridge.sigma_max if bridge else 1.0,
                 **config.denoiser.model_dump(),
             )
         except ValueError as error:
@@ -72,11 +84,3 @@ def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -
     if config.training.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     return TrainingModel(conditioner, denoiser)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices and kernels alone: not for biases, norms, embeddings and scales."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

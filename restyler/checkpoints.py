@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from audio.errors import InputError
+from audio.io import write_text_atomic
 
 UNFINISHED = ".unfinished"
 
@@ -25,31 +26,37 @@ class RunFolder:
         self.pipeline = path / "pipeline"
         self._metrics = path / "metrics.jsonl"
 
-    def claim(self, config: dict[str, Any]) -> None:
-        """Makes the folder, or checks that it was made for this very config.
+    def claim(self, what: str, facts: dict[str, Any]) -> None:
+        """Keeps `facts` in RUN/<what>.json, or checks that they are those that the run was started with.
 
-        Raises InputError for a folder that can't be written and for a config that differs, and lists the differences.
+        Raises InputError for a folder that can't be used, and for facts that differ, with every difference.
         """
-        kept = self.path / "config.json"
+        kept = self.path / f"{what}.json"
         try:
             if not kept.exists():
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
-                write_text(kept, json.dumps(config, indent=2) + "\n")
+                write_text_atomic(kept, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
                 return
             before = flatten(json.loads(kept.read_text()))
         except (OSError, json.JSONDecodeError) as error:
             raise InputError(f"{self.path}: not usable as a run folder: {error}") from None
-        now = flatten(config)
-        changes = [f"{key}: {before.get(key)!r} → {now.get(key)!r}"
-                   for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        now = flatten(facts)
+        changes = [
+            f"{key}: {before.get(key)!r} → {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
         if changes:
-            raise InputError(f"{self.path}: was started with another config, take another --run-dir: {'; '.join(changes)}")
+            raise InputError(
+                f"{self.path}: this run was started with another {what};"
+                f" choose another --run-dir or undo {'; '.join(changes)}"
+            )
 
     def identity(self) -> str:
         """A name of this run that stays the same when it is resumed, for trackers."""
         kept = self.path / "identity"
         if not kept.exists():
-            write_text(kept, secrets.token_hex(4))
+            write_text_atomic(kept, secrets.token_hex(4))
         return kept.read_text()
 
     def newest(self) -> Path | None:
@@ -70,7 +77,7 @@ class RunFolder:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, final)
+        unfinished.rename(final)
         for old in self._complete()[:-keep]:
             shutil.rmtree(old)
 
@@ -98,13 +105,7 @@ class RunFolder:
                 break
             if row["step"] <= step:
                 kept.append(line + "\n")
-        write_text(self._metrics, "".join(kept))
-
-
-def write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+        write_text_atomic(self._metrics, "".join(kept))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

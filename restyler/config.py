@@ -188,10 +188,11 @@ class DenoiserConfig(Section):
         return self
 
 
-TASKS: dict[str, type[Section]] = {"denoiser": DenoiserConfig}
+Config = DenoiserConfig
+TASKS: dict[str, type[Config]] = {"denoiser": DenoiserConfig}
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Section:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """A YAML config with overrides `section.key=value` → the frozen config of its task.
 
     Raises InputError with one line for every mistake: dotted path, what was found, what is allowed.
@@ -203,7 +204,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Section:
     return validate(tree, schema, str(path))
 
 
-def validate(tree: Tree, schema: type[Section], source: str) -> Section:
+def validate(tree: Tree, schema: type[Config], source: str) -> Config:
     """Validates in JSON mode, where strict types still let a list become a tuple."""
     try:
         return schema.model_validate_json(json.dumps(tree))
@@ -222,14 +223,17 @@ def _explain(schema: type[Section], item: Any) -> str:
         case "missing":
             return f"{dotted}: missing"
         case "union_tag_invalid" | "union_tag_not_found":
-            return f"{dotted}.kind: must be one of {', '.join(sorted(_members(place)))}, not {item['input'].get('kind')!r}"
+            kinds = ", ".join(sorted(_members(place)))
+            return f"{dotted}.kind: should be one of {kinds}, not {item['input'].get('kind')!r}"
         case "value_error":
             return ": ".join(filter(None, [dotted, item["msg"].removeprefix("Value error, ")]))
         case _:
             return f"{dotted}: {item['msg'].removeprefix('Input ')}, not {item['input']!r}"
 
 
-def _walk(schema: type[Section], location: Sequence[int | str]) -> tuple[list[str], type[Section] | None, FieldInfo | None]:
+def _walk(
+    schema: type[Section], location: Sequence[int | str]
+) -> tuple[list[str], type[Section] | None, FieldInfo | None]:
     """Follows an error's location: the keys as the file shows them, the section of the last one, and its field."""
     shown: list[str] = []
     model: type[Section] | None = schema

@@ -45,33 +45,34 @@ class LatentPair:
         return torch.tensor([self.mix.features[name] - self.raw.features[name] for name in names])
 
 
-def encode_pairs(
-    pairs: Sequence[Pair], cache: LatentCache, *, device: torch.device, process: int = 0, processes: int = 1
-) -> list[LatentPair] | None:
-    """All pairs with their latents, or None where shares of other processes are still missing in the cache.
+def latent_pairs(pairs: Sequence[Pair], cache: LatentCache) -> list[LatentPair]:
+    """Pairs with their latents, all of which the cache must hold.
 
     Raises InputError where raw and mix differ in length by more than a second: then they are not the same take.
     """
-    files = [file for pair in pairs for file in (pair.raw, pair.mix)]
-    found = cache.recordings(files, device=device, process=process, processes=processes)
-    recordings = [recording for recording in found if recording]
-    if len(recordings) < len(found):
-        return None
-    encoded = [LatentPair(*three) for three in zip(pairs, recordings[::2], recordings[1::2], strict=True)]
-    for item in encoded:
-        seconds = [side.frames / cache.codec.frame_rate_hz for side in (item.raw, item.mix)]
-        if abs(seconds[0] - seconds[1]) > MAX_LENGTH_DIFFERENCE_S:
-            raise InputError(f"{item.pair.key}: the raw take lasts {seconds[0]:.2f} s and its mix {seconds[1]:.2f} s;"
-                             f" a pair differs by {MAX_LENGTH_DIFFERENCE_S:g} s at most")
-    return encoded
+    found = [LatentPair(pair, cache.recording(pair.raw), cache.recording(pair.mix)) for pair in pairs]
+    for item in found:
+        raw_s, mix_s = (side.frames / cache.codec.frame_rate_hz for side in (item.raw, item.mix))
+        if abs(raw_s - mix_s) > MAX_LENGTH_DIFFERENCE_S:
+            raise InputError(
+                f"{item.pair.key}: the raw take lasts {raw_s:.2f} s and its mix {mix_s:.2f} s;"
+                f" a pair differs by {MAX_LENGTH_DIFFERENCE_S:g} s at most"
+            )
+    return found
 
 
 class LatentPairs:
     """One split of the pairs. An example is a pure function of its generator: no worker, rank or order matters."""
 
     def __init__(
-        self, pairs: Sequence[LatentPair], *, statistics: Statistics, styles: Sequence[str], controls: Sequence[str],
-        crop_frames: int, reference_frames: int,
+        self,
+        pairs: Sequence[LatentPair],
+        *,
+        statistics: Statistics,
+        styles: Sequence[str],
+        controls: Sequence[str],
+        crop_frames: int,
+        reference_frames: int,
     ) -> None:
         self.pairs, self.statistics, self.styles, self.controls = list(pairs), statistics, list(styles), list(controls)
         self.crop_frames, self.reference_frames = crop_frames, reference_frames
@@ -100,7 +101,9 @@ class LatentPairs:
         reference = self._reference(index, start, stop, generator)
         style = item.pair.style
         return {
-            "raw": _pad(raw, self.crop_frames), "mix": _pad(mix, self.crop_frames), "frame_mask": mask,
+            "raw": _pad(raw, self.crop_frames),
+            "mix": _pad(mix, self.crop_frames),
+            "frame_mask": mask,
             "style": torch.tensor(self.styles.index(style) if style else -1),
             "reference": _pad(reference, self.reference_frames),
             "reference_frames": torch.tensor(reference.shape[1]),

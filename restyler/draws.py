@@ -22,9 +22,11 @@ class TrainingExamples(Dataset[Example]):
     def __getitem__(self, number: int) -> Example:
         config = self.config
         example = self.pairs.example(generator(config.seed, "crop", number))
-        time = sample_times(1, generator=generator(config.seed, "time", number), mean=config.time.mean, std=config.time.std)
+        t = sample_times(
+            1, generator=generator(config.seed, "time", number), mean=config.time.mean, std=config.time.std
+        )
         return drop(example, config, generator(config.seed, "dropout", number)) | {
-            "t": time[0],
+            "t": t[0],
             "sigma": draw_sigma(config, generator(config.seed, "sigma", number)),
             "noise": torch.randn(example["mix"].shape, generator=generator(config.seed, "noise", number)),
         }
@@ -47,8 +49,7 @@ class ValidationExamples(Dataset[Example]):
             "bucket": torch.tensor(bucket),
             "t": torch.tensor((bucket + 0.5) / self.config.validation.buckets),
             "sigma": draw_sigma(self.config, generator(self.config.seed, "validation sigma", take)),
-            "noise": torch.randn(
-                example["mix"].shape, generator=generator(self.config.seed, "validation noise", take)),
+            "noise": torch.randn(example["mix"].shape, generator=generator(self.config.seed, "validation noise", take)),
         }
 
 

@@ -24,7 +24,9 @@ def describe(config: DenoiserConfig) -> str:
     else:
         styles = style_names(read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction))
     # Official EnCodec weights are not fetched for this: any weights have their sizes.
-    choice = config.codec.model_copy(update={"weights": "random"}) if isinstance(config.codec, EncodecChoice) else config.codec
+    choice = config.codec
+    if isinstance(choice, EncodecChoice):
+        choice = choice.model_copy(update={"weights": "random"})
     codec = build_codec(choice, seed=config.seed)
     model = build_model(config, codec, styles)
     frames = round(config.training.crop_s * codec.frame_rate_hz)
@@ -41,7 +43,7 @@ def describe(config: DenoiserConfig) -> str:
         f"conditioner    {count(model.conditioner):>12,} parameters",
         f"denoiser       {count(model.denoiser):>12,} parameters",
         f"memory         {weights_bytes / 2**30:.2f} GiB for weights, gradients, optimiser and average,"
-        f" {share * per_example / 2**30:.2f} GiB for activations of {share} examples (divided by the number of processes)",
+        f" {share * per_example / 2**30:.2f} GiB for activations of {share} examples (shared by all processes)",
         f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
         f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
     ]
@@ -64,12 +66,20 @@ def saved_bytes(
         return tensor
 
     kept: list[torch.Tensor] = []
-    shapes = {"raw": (latent_dim, frames), "mix": (latent_dim, frames), "noise": (latent_dim, frames),
-              "reference": (latent_dim, reference_frames), "controls": (len(config.conditioner.controls),),
-              "t": (), "sigma": ()}
+    shapes = {
+        "raw": (latent_dim, frames),
+        "mix": (latent_dim, frames),
+        "noise": (latent_dim, frames),
+        "reference": (latent_dim, reference_frames),
+        "controls": (len(config.conditioner.controls),),
+        "t": (),
+        "sigma": (),
+    }
     batch = {name: torch.zeros(1, *shape) for name, shape in shapes.items()} | {
-        "frame_mask": torch.ones(1, frames, dtype=torch.bool), "told": torch.ones(1, dtype=torch.bool),
-        "style": torch.tensor([-1]), "reference_frames": torch.tensor([reference_frames]),
+        "frame_mask": torch.ones(1, frames, dtype=torch.bool),
+        "told": torch.ones(1, dtype=torch.bool),
+        "style": torch.tensor([-1]),
+        "reference_frames": torch.tensor([reference_frames]),
     }
     half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision != "no")
     with half, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

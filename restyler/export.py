@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from pathlib import Path
 
@@ -22,10 +21,14 @@ def export_pipeline(
     sampling = config.sampling
     spreads = zip(statistics.control_mean.tolist(), statistics.control_std.tolist(), strict=True)
     pipeline = VocalRestylePipeline(  # copies: the pipeline freezes what it is given
-        codec=copy.deepcopy(codec), conditioner=copy.deepcopy(model.conditioner), denoiser=copy.deepcopy(model.denoiser),
+        codec=copy.deepcopy(codec),
+        conditioner=copy.deepcopy(model.conditioner),
+        denoiser=copy.deepcopy(model.denoiser),
         scheduler=make_scheduler(sampling.scheduler),
         sampling={
-            "steps": sampling.steps, "guidance": sampling.guidance, "sigma": sampling.sigma,
+            "steps": sampling.steps,
+            "guidance": sampling.guidance,
+            "sigma": sampling.sigma,
             "window_frames": round(sampling.window_s * codec.frame_rate_hz),
             "context_frames": round(sampling.context_s * codec.frame_rate_hz),
             "loudness_lufs": config.data.loudness_lufs,
@@ -38,6 +41,6 @@ def export_pipeline(
         shutil.rmtree(leftover, ignore_errors=True)
     pipeline.save_pretrained(fresh)
     if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
+        folder.rename(old)
+    fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

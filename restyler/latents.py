@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from audio import features, io
+from audio import features
 from audio.errors import InputError
+from audio.io import make_folder, read
 from audio.loudness import integrated_loudness_lufs
 from codec.base import LatentCodec
 
@@ -49,28 +50,45 @@ class LatentCache:
 
     def __init__(self, folder: Path, codec: LatentCodec, *, loudness_lufs: float) -> None:
         self.folder, self.codec, self.loudness_lufs = folder, codec, loudness_lufs
+        self._hashes: dict[Path, str] = {}
         self.suffix = f"-{codec.fingerprint()}-{loudness_lufs:g}-v{FORMAT}.safetensors"
 
-    def recordings(
-        self, files: Sequence[Path], *, device: torch.device, process: int = 0, processes: int = 1
-    ) -> list[Recording | None]:
-        """Encodes this process's share of `files` where the cache lacks it; entries of other shares may be None.
+    def fill(self, files: Sequence[Path], *, device: torch.device, process: int, processes: int) -> None:
+        """Encodes this process's share of those `files` that the cache lacks; every process must take part.
 
-        Raises InputError for audio that can't be read, or is silent.
+        Raises InputError for audio that can't be read or is silent.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        places = [self.folder / (_content_hash(file) + self.suffix) for file in files]
-        missing = [(file, place) for file, place in zip(files, places, strict=True) if not place.exists()]
-        share = missing[process::processes]
+        make_folder(self.folder)
+        every = sorted({self._place(file): file for file in files}.items())  # files of one content share an entry
+        share = [(place, file) for place, file in every[process::processes] if not place.exists()]
         self.codec.to(device)
-        for file, place in tqdm(share, desc="encoding", disable=not share or process > 0):
-            if not place.exists():  # two files of the same content share one entry
-                self._encode(file, place, device)
-        return [_open(place) if place.exists() else None for place in places]
+        for place, file in tqdm(share, desc="encoding", mininterval=1.0, disable=not share or process > 0):
+            self._encode(file, place, device)
+        self.codec.to("cpu")
+
+    def recording(self, file: Path) -> Recording:
+        """A file that the cache holds."""
+        place = self._place(file)
+        with safe_open(place, framework="pt") as entry:
+            frames = entry.get_slice("latents").get_shape()[0]
+            measured = json.loads(entry.metadata()["features"])
+        return Recording(place, frames, measured)
+
+    def _place(self, file: Path) -> Path:
+        return self.folder / (self.content_hash(file) + self.suffix)
+
+    def content_hash(self, file: Path) -> str:
+        if file not in self._hashes:
+            try:
+                with file.open("rb") as stream:
+                    self._hashes[file] = hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+            except OSError as error:
+                raise InputError(f"{file}: can't be read: {error.strerror}") from None
+        return self._hashes[file]
 
     @torch.no_grad()
     def _encode(self, file: Path, place: Path, device: torch.device) -> None:
-        waveform = io.read(file).stereo().resampled(self.codec.sample_rate)
+        waveform = read(file).stereo().resampled(self.codec.sample_rate)
         loudness_lufs = integrated_loudness_lufs(waveform)
         if loudness_lufs == -math.inf:
             raise InputError(f"{file}: silent: all of it lies below -70 LUFS")
@@ -81,19 +99,4 @@ class LatentCache:
         measured = features.measure(waveform)
         temporary = place.with_name(f".{place.name}.{os.getpid()}")
         save_file({"latents": latents}, temporary, metadata={"features": json.dumps(measured)})
-        os.replace(temporary, place)  # a killed run leaves no half-written entry under the final name
-
-
-def _open(place: Path) -> Recording:
-    with safe_open(place, framework="pt") as file:
-        frames = file.get_slice("latents").get_shape()[0]
-        measured = json.loads(file.metadata()["features"])
-    return Recording(place, frames, measured)
-
-
-def _content_hash(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
-    except OSError as error:
-        raise InputError(f"{file}: can't be read: {error.strerror}") from None
+        temporary.replace(place)  # a killed run leaves no half-written entry under the final name

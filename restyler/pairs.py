@@ -43,12 +43,17 @@ def read_pairs(folder: Path, *, validation_fraction: float) -> list[Pair]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder of pairs")
     manifest = folder / "pairs.jsonl"
-    pairs = list(_from_manifest(manifest, validation_fraction) if manifest.exists()
-                 else _from_folders(folder, validation_fraction))
+    pairs = list(
+        _from_manifest(manifest, validation_fraction)
+        if manifest.exists()
+        else _from_folders(folder, validation_fraction)
+    )
     for split in ("train", "validation"):
         if not any(pair.split == split for pair in pairs):
-            raise InputError(f"{folder}: none of its {len(pairs)} pairs is in the {split} split"
-                             f" (data.validation_fraction is {validation_fraction})")
+            raise InputError(
+                f"{folder}: none of its {len(pairs)} pairs is in the {split} split"
+                f" (data.validation_fraction is {validation_fraction})"
+            )
     return sorted(pairs, key=lambda pair: (pair.key, pair.mix))
 
 
@@ -92,8 +97,11 @@ def _row(line: str, where: str) -> dict[str, Any]:
 
 def _from_folders(folder: Path, validation_fraction: float) -> Iterator[Pair]:
     sides = {side: _by_key(folder / side) for side in ("raw", "mix")}
-    alone = [f"{side}/{key}" for side, other in (("raw", "mix"), ("mix", "raw"))
-             for key in sorted(sides[side].keys() - sides[other].keys())]
+    alone = [
+        f"{side}/{key}"
+        for side, other in (("raw", "mix"), ("mix", "raw"))
+        for key in sorted(sides[side].keys() - sides[other].keys())
+    ]
     if alone:
         raise InputError(f"{folder}: without a partner: {', '.join(alone)}")
     for key, raw in sides["raw"].items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,27 @@ NO_REVERB = Reverb((1_000.0,), (1.0,), -np.inf, -np.inf, 0.0, 0.0, ())
 CHAINS = {
     "bright": EffectChain(
         (Filter("high_pass", 120, 0.7), Filter("high_shelf", 5_000, 0.7, 9.0)),
-        Compressor(-26, 4, 5, 80, 6), NO_ECHO, NO_REVERB, 0.0, 0.0,
+        Compressor(-26, 4, 5, 80, 6),
+        NO_ECHO,
+        NO_REVERB,
+        0.0,
+        0.0,
     ),
     "dark hall": EffectChain(
-        (Filter("high_shelf", 3_000, 0.7, -9.0),), Compressor(-18, 1.5, 20, 200, 0), NO_ECHO,
-        Reverb((250.0, 1_000.0, 4_000.0), (2.5, 2.0, 1.0), -8.0, -8.0, 0.0, 20.0, ()), 0.0, 0.0,
+        (Filter("high_shelf", 3_000, 0.7, -9.0),),
+        Compressor(-18, 1.5, 20, 200, 0),
+        NO_ECHO,
+        Reverb((250.0, 1_000.0, 4_000.0), (2.5, 2.0, 1.0), -8.0, -8.0, 0.0, 20.0, ()),
+        0.0,
+        0.0,
     ),
     "echo": EffectChain(
-        (Filter("peak", 1_500, 1.0, 6.0),), Compressor(-20, 2, 10, 100, 0),
-        PingPongDelay(280.0, 0.5, 0.6, Filter("low_pass", 6_000, 0.7), -80.0, 80.0), NO_REVERB, 0.0, 0.0,
+        (Filter("peak", 1_500, 1.0, 6.0),),
+        Compressor(-20, 2, 10, 100, 0),
+        PingPongDelay(280.0, 0.5, 0.6, Filter("low_pass", 6_000, 0.7), -80.0, 80.0),
+        NO_REVERB,
+        0.0,
+        0.0,
     ),
 }
 VALIDATION_EVERY = 8
@@ -54,9 +65,7 @@ def synthetic_pairs(data: SyntheticData, *, seed: int, sample_rate: int) -> list
         rows = []
         for number in range(data.takes):
             rows += _write_take(folder, number, data, np.random.default_rng([seed, number]), sample_rate)
-        unfinished = manifest.with_name(f".pairs.{os.getpid()}")
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(unfinished, manifest)  # last: with it the folder is complete
+        io.write_text_atomic(manifest, "".join(json.dumps(row) + "\n" for row in rows))  # with it, all is there
     return read_pairs(folder, validation_fraction=0.0)
 
 

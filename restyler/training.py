@@ -19,17 +19,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from audio.errors import InputError
-from codec.base import LatentCodec
-from restyler.building import TrainingModel, build_codec, build_model, parameter_groups
+from restyler.building import TrainingModel, build_model
 from restyler.checkpoints import RunFolder
-from restyler.config import DenoiserConfig, EncodecChoice, OptimSection
-from restyler.data import LatentPairs, Statistics, encode_pairs
+from restyler.config import DenoiserConfig
 from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples
 from restyler.export import export_pipeline
-from restyler.latents import LatentCache
-from restyler.pairs import read_pairs, style_names
-from restyler.statistics import measure
-from restyler.synthetic import synthetic_pairs
+from restyler.material import Material, load_material
+from restyler.optimisation import learning_rate, parameter_groups
+from restyler.stopping import StopRequest
 
 TRACKER = "wandb"
 ENCODING_TIMEOUT = timedelta(hours=24)  # processes wait for each other while a large set is encoded for the first time
@@ -47,32 +44,6 @@ class Progress:
     seconds: float = 0.0
 
 
-class StopRequest:
-    """SIGTERM and SIGINT ask for a stop after the current step; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def _note(self, number: int, _frame: Any) -> None:
-        self.signal = number
-        self.restore()
-
-    def restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-def learning_rate(step: int, steps: int, optim: OptimSection) -> float:
-    """Learning rate of step 0 … steps − 1: linear warm-up, then constant or half a cosine down to nearly zero."""
-    if step < optim.warmup_steps:
-        return optim.lr * (step + 1) / optim.warmup_steps
-    if optim.schedule == "constant":
-        return optim.lr
-    done = (step - optim.warmup_steps) / max(1, steps - optim.warmup_steps)
-    return optim.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
 def make_accelerator(config: DenoiserConfig) -> Accelerator:
     """Raises InputError for a precision that the device lacks, and a batch that the processes can't share."""
     try:
@@ -85,47 +56,11 @@ def make_accelerator(config: DenoiserConfig) -> Accelerator:
         raise InputError(f"training.precision: {error}") from None
     shares = accelerator.num_processes * config.training.accumulation
     if config.training.batch_size % shares:
-        raise InputError(f"training.batch_size: {config.training.batch_size} examples can't be shared evenly by"
-                         f" {accelerator.num_processes} processes × {config.training.accumulation} parts")
-    return accelerator
-
-
-@dataclass(frozen=True)
-class Material:
-    """Codec and data of a run."""
-
-    codec: LatentCodec
-    train: LatentPairs
-    validation: LatentPairs
-    statistics: Statistics
-
-
-def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
-    """Reads or makes the pairs, encodes what the cache lacks (each process its share), and measures statistics."""
-    codec = build_codec(config.codec, seed=config.seed)
-    if config.data.kind == "synthetic":
-        with accelerator.main_process_first():
-            pairs = synthetic_pairs(config.data, seed=config.seed, sample_rate=codec.sample_rate)
-    else:
-        pairs = read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction)
-    pairs = [pair for pair in pairs if pair.split != "test"]
-    cache = LatentCache(Path(config.data.cache), codec, loudness_lufs=config.data.loudness_lufs)
-    encode_pairs(pairs, cache, device=accelerator.device, process=accelerator.process_index,
-                 processes=accelerator.num_processes)
-    accelerator.wait_for_everyone()
-    encoded = encode_pairs(pairs, cache, device=accelerator.device)
-    splits = {name: [item for item in encoded if item.pair.split == name] for name in ("train", "validation")}
-    statistics = measure(splits["train"], config.conditioner.controls, codec,
-                         standardise_codec=isinstance(config.codec, EncodecChoice))
-    train, validation = (
-        LatentPairs(
-            splits[name], statistics=statistics, styles=style_names(pairs), controls=config.conditioner.controls,
-            crop_frames=round(config.training.crop_s * codec.frame_rate_hz),
-            reference_frames=round(config.training.reference_s * codec.frame_rate_hz),
+        raise InputError(
+            f"training.batch_size: {config.training.batch_size} examples can't be shared evenly by"
+            f" {accelerator.num_processes} processes × {config.training.accumulation} parts"
         )
-        for name in ("train", "validation")
-    )
-    return Material(codec.cpu(), train, validation, statistics)
+    return accelerator
 
 
 def train(config: DenoiserConfig, run_dir: Path) -> int:
@@ -138,8 +73,10 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
     accelerator = make_accelerator(config)
     run = RunFolder(run_dir)
     with accelerator.main_process_first():
-        run.claim(config.model_dump(mode="json"))
+        run.claim("config", config.model_dump(mode="json"))
     material = load_material(config, accelerator)
+    with accelerator.main_process_first():
+        run.claim("data", material.facts)
     model = build_model(config, material.codec, material.train.styles)
     model.denoiser.set_residual_std(material.statistics.residual_std)
     trainer = Trainer(config, run, accelerator, material, model)
@@ -174,8 +111,15 @@ class Trainer:
         stop = StopRequest()
         started = time.monotonic() - progress.seconds
         batches = iter(self._batches(progress.step))
-        bar = tqdm(total=steps, initial=progress.step, unit="step", mininterval=1.0,
-                   disable=not self.accelerator.is_main_process)
+        bar = tqdm(
+            total=steps,
+            initial=progress.step,
+            unit="step",
+            mininterval=1.0,
+            disable=not self.accelerator.is_main_process,
+        )
+        if progress.step == 0:  # untrained, the estimate is the raw take: what all later losses are to be compared with
+            self._log(self.validate())
         while progress.step < steps:
             lr = learning_rate(progress.step, steps, config.optim)
             loss, grad_norm, stopped = self._step(batches, lr, stop)
@@ -227,23 +171,30 @@ class Trainer:
     def _count(self, loss: float, grad_norm: float) -> None:
         progress = self.progress
         if math.isfinite(loss) and math.isfinite(grad_norm):
-            progress.loss_sum, progress.losses, progress.skipped_in_a_row = (
-                progress.loss_sum + loss, progress.losses + 1, 0)
+            progress.loss_sum += loss
+            progress.losses += 1
+            progress.skipped_in_a_row = 0
             return
         progress.skipped += 1
         progress.skipped_in_a_row += 1
         if progress.skipped_in_a_row > self.config.training.max_skipped:
-            raise InputError(f"{self.run.path}: loss or gradient was not finite for {progress.skipped_in_a_row} steps in"
-                             f" a row at step {progress.step}; lower optim.lr or look at the data; the newest"
-                             f" checkpoint is {self.run.newest() or 'none'}")
+            raise InputError(
+                f"{self.run.path}: loss or gradient was not finite for {progress.skipped_in_a_row} steps"
+                f" in a row, up to step {progress.step}; lower optim.lr or look at the data; the newest"
+                f" checkpoint is {self.run.newest() or 'none'}"
+            )
 
     def _batches(self, first: int) -> DataLoader:
         training, accelerator = self.config.training, self.accelerator
-        sampler = ShareSampler(first, training.steps, training.batch_size, accelerator.process_index,
-                               accelerator.num_processes)
+        sampler = ShareSampler(
+            first, training.steps, training.batch_size, accelerator.process_index, accelerator.num_processes
+        )
         return DataLoader(
-            TrainingExamples(self.material.train, self.config), sampler=sampler, num_workers=training.workers,
-            batch_size=sampler.share // training.accumulation, pin_memory=accelerator.device.type == "cuda",
+            TrainingExamples(self.material.train, self.config),
+            sampler=sampler,
+            num_workers=training.workers,
+            batch_size=sampler.share // training.accumulation,
+            pin_memory=accelerator.device.type == "cuda",
         )
 
     @torch.no_grad()
@@ -256,10 +207,9 @@ class Trainer:
         loader = DataLoader(examples, sampler=mine, batch_size=share)
         self._use_ema()
         found: list[tuple[int, float]] = []
-        with accelerator.autocast():
-            for batch in loader:
-                losses = self.model(send_to_device(batch, accelerator.device))
-                found += zip(batch["bucket"].tolist(), losses.tolist(), strict=True)
+        for batch in loader:
+            losses = self.model(send_to_device(batch, accelerator.device))
+            found += zip(batch["bucket"].tolist(), losses.tolist(), strict=True)
         self._leave_ema()
         by_bucket: list[list[float]] = [[] for _ in range(settings.buckets)]
         for bucket, loss in sorted(gather_object(found)):
@@ -279,10 +229,16 @@ class Trainer:
         progress, training = self.progress, self.config.training
         loss = progress.loss_sum / progress.losses if progress.losses else math.nan
         seen_s = progress.step * training.batch_size * training.crop_s
-        self._log({
-            "loss": loss, "lr": lr, "grad_norm": grad_norm, "skipped": progress.skipped,
-            "seconds": progress.seconds, "audio_s_per_s": seen_s / progress.seconds,
-        })
+        self._log(
+            {
+                "loss": loss,
+                "lr": lr,
+                "grad_norm": grad_norm,
+                "skipped": progress.skipped,
+                "seconds": progress.seconds,
+                "audio_s_per_s": seen_s / progress.seconds,
+            }
+        )
         progress.loss_sum, progress.losses = 0.0, 0
         return loss
 
@@ -294,19 +250,31 @@ class Trainer:
 
     def _start_tracking(self) -> None:
         tracking = self.config.tracking
-        if tracking.wandb == "off":
+        if tracking.wandb == "off" or not self.accelerator.is_main_process:
             return
-        options = {"mode": tracking.wandb, "dir": str(self.run.path), "name": self.run.path.name,
-                   "id": self.run.identity(), "resume": "allow"}
+        options = {
+            "mode": tracking.wandb,
+            "dir": str(self.run.path),
+            "name": self.run.path.name,
+            "id": self.run.identity(),
+            "resume": "allow",
+        }
         self.accelerator.init_trackers(tracking.project, self.config.model_dump(mode="json"), {TRACKER: options})
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
-            self.run.save(self.progress.step, {
-                "model": self.model.state_dict(), "ema": self.ema.state_dict(), "progress": asdict(self.progress),
-                "optimiser": self.optimiser.state_dict(), "scaler": scaler.state_dict() if scaler else None,
-            }, keep=self.config.training.keep)
+            self.run.save(
+                self.progress.step,
+                {
+                    "model": self.model.state_dict(),
+                    "ema": self.ema.state_dict(),
+                    "progress": asdict(self.progress),
+                    "optimiser": self.optimiser.state_dict(),
+                    "scaler": scaler.state_dict() if scaler else None,
+                },
+                keep=self.config.training.keep,
+            )
             self._use_ema()
             export_pipeline(self.run.pipeline, self.material.codec, self.model, self.material.statistics, self.config)
             self._leave_ema()
@@ -315,7 +283,7 @@ class Trainer:
     def _resume(self) -> None:
         checkpoint = self.run.newest()
         if self.accelerator.is_main_process:
-            self.run.forget_after(int(checkpoint.name.removeprefix("step_")) if checkpoint else 0)
+            self.run.forget_after(int(checkpoint.name.removeprefix("step_")) if checkpoint else -1)
         if checkpoint is None:
             return
         state = self.run.load(checkpoint)
