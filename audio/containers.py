@@ -1,14 +1,15 @@
 """Does a file hold all the bytes that its own header promises?
 
-libsndfile shortens a cut WAV, RF64, W64, AIFF, AU, MP3 or Ogg file to what is there and reports no error, so half a
-take would pass for a whole one. FLAC and CAF need no check here: their decoders notice.
+libsndfile shortens a cut WAV, RF64, W64, AIFF, AU, CAF, MP3 or Ogg file to what is there and reports no error, so half
+a take would pass for a whole one. FLAC needs no check here: its decoder notices.
 
 Sizes that mean «not known when the header was written» are legitimate, since programs that stream cannot go back
 and fill them in: 0xFFFFFFFF (FFmpeg) and everything from 0x7FFFF000 up (SoX, arecord) in a WAV, all ones in an AU,
-0 in AIFF and W64. Such files are read to their end. The price: a WAV cut short from more than 2 GiB is not noticed.
+−1 in a CAF, 0 in AIFF and W64. Such files are read to their end. The price: a WAV or CAF cut short from more than
+2 GiB is not noticed.
 
-Sources: the RIFF and RF64 layouts of EBU Tech 3306, Apple's AIFF 1.3, Sony's Wave64, RFC 3533 (Ogg pages), the
-Xing header as LAME writes it.
+Sources: the RIFF and RF64 layouts of EBU Tech 3306, Apple's AIFF 1.3 and Core Audio Format, Sony's Wave64, RFC 3533
+(Ogg pages), the Xing header as LAME writes it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import struct
 from io import FileIO
 
-SMALLEST_UNKNOWN_WAV_SIZE = 0x7FFFF000
+SMALLEST_UNKNOWN_SIZE = 0x7FFFF000
 SMALLEST_UNKNOWN_W64_SIZE = 1 << 62
 UNKNOWN_AU_SIZE = 0xFFFFFFFF
 OGG_TAIL_BYTES = 1 << 17  # a page has at most 65307 bytes, so the last page starts within this
@@ -45,7 +46,9 @@ def _promised_bytes(handle: FileIO, head: bytes) -> int | None:
     """The smallest file size in bytes that agrees with the header; None where the header does not say."""
     magic = head[:4]
     if magic in (b"RIFF", b"RIFX"):
-        return _end_of_riff_data(handle, "<" if magic == b"RIFF" else ">")
+        return _end_of_data_chunk(handle, 12, "<4sI" if magic == b"RIFF" else ">4sI", even=True)
+    if magic == b"caff":
+        return _end_of_data_chunk(handle, 8, ">4sq", even=False)
     if magic == b"RF64" and head[12:16] == b"ds64":
         return 8 + struct.unpack_from("<Q", head, 20)[0]
     if magic == b"riff" and len(head) >= 24:  # Sony Wave64: the size follows a 16-byte identifier
@@ -59,14 +62,20 @@ def _promised_bytes(handle: FileIO, head: bytes) -> int | None:
     return _end_of_xing_mp3(handle, head)
 
 
-def _end_of_riff_data(handle: FileIO, endian: str) -> int | None:
-    """Where the samples of a WAV end. Its outer size is not used: editors often leave that one wrong."""
-    handle.seek(12)
-    while len(chunk := handle.read(8)) == 8:
-        name, size = struct.unpack(endian + "4sI", chunk)
+def _end_of_data_chunk(handle: FileIO, start: int, header: str, *, even: bool) -> int | None:
+    """Where the samples of a chunked file end, whose first chunk is at `start`; None for an unknown size.
+
+    header: struct format of a chunk's name and size; even: chunks of odd size are followed by one more byte. The
+    outer size of a WAV is not used, because editors often leave that one wrong.
+    """
+    handle.seek(start)
+    while len(chunk := handle.read(struct.calcsize(header))) == struct.calcsize(header):
+        name, size = struct.unpack(header, chunk)
         if name == b"data":
-            return handle.tell() + size if size < SMALLEST_UNKNOWN_WAV_SIZE else None
-        handle.seek(size + size % 2, os.SEEK_CUR)
+            return handle.tell() + size if 0 <= size < SMALLEST_UNKNOWN_SIZE else None
+        if size < 0:
+            return None
+        handle.seek(size + size % 2 * even, os.SEEK_CUR)
     return None
 
 

@@ -18,16 +18,13 @@ from audio.waveform import Waveform
 MIN_SAMPLE_RATE_HZ = 32_000
 BODY_BAND_HZ = (200.0, 2_000.0)
 BRIGHT_BAND_HZ = (4_000.0, 16_000.0)
-SPECTRUM_S = 0.05
+SPECTRUM_S = 0.2
 LEAST_SHARE = 1e-6  # of the energy: what is less counts as this, which keeps every ratio within ±60 dB
 
-DYNAMICS_WINDOW_S = 0.05
-ACTIVE_RANGE_DB = 20.0  # EBU Tech 3342: the relative gate under the mean
-AUDIBLE_RANGE_DB = 60.0
-
-SPACE_WINDOW_S = 0.02
-SPACE_MEMORY_S = 0.5
-SPACE_RANGE_DB = 40.0
+LEVEL_WINDOW_S = 0.05
+DECAY_WINDOW_S = 0.02
+DECAY_MEMORY_S = 0.5
+DEEPEST_DECAY_DB = 60.0
 
 
 def brightness_db(waveform: Waveform) -> float:
@@ -57,34 +54,32 @@ def width_db(waveform: Waveform) -> float:
 
 
 def dynamics_db(waveform: Waveform) -> float:
-    """Spread of the level while the voice sounds: 95th minus 10th percentile of 50 ms RMS levels, in dB.
+    """Spread of the level: standard deviation of 50 ms RMS levels in dB, each weighted with its power.
 
-    The loudness range of EBU Tech 3342 with windows of 50 ms instead of 3 s and without weighting: frames more than
-    20 dB under the mean power are pauses and do not count. To be free of gain, the absolute gate of that document is
-    60 dB under the loudest frame here.
+    The weights leave pauses, noise floors and reverb tails out without a threshold, so what moves this number is
+    compression and expansion of the voice itself. 0 for a steady tone, with or without pauses.
     """
-    power = _frame_power(waveform, DYNAMICS_WINDOW_S)
-    power = power[power >= power.max() * 10 ** (-AUDIBLE_RANGE_DB / 10)]
-    power = power[power >= power.mean() * 10 ** (-ACTIVE_RANGE_DB / 10)]
-    high, low = np.percentile(10 * np.log10(power), [95, 10])
-    return float(high - low)
+    power = _frame_power(waveform, LEVEL_WINDOW_S)
+    power = power[power > 0]
+    level_db = 10 * np.log10(power)
+    mean_db = np.average(level_db, weights=power)
+    return float(np.sqrt(np.average((level_db - mean_db) ** 2, weights=power)))
 
 
 def space_db(waveform: Waveform) -> float:
-    """How little the level falls after each sound: reverb and echoes fill what would be gaps. In dB, −40 to 0.
+    """How little the level falls after a sound: reverb and echoes fill what would be gaps. In dB, −60 to 0.
 
-    For every 20 ms frame within 0.5 s after an active one (at most 20 dB under the mean power): its level against the
-    loudest frame of that half second, no lower than −40 dB; space is the mean over these frames. Silence that lasts
-    longer says nothing and does not count.
+    The level of every 20 ms frame against the loudest of the 0.5 s up to it, no lower than −60 dB; space is the mean,
+    weighted with the amplitude of that loudest frame. So silence counts only near sounds, and the near gaps of loud
+    sounds count most. Compression raises space as well, since it lifts what is quiet.
     """
-    power = _frame_power(waveform, SPACE_WINDOW_S)
-    memory = round(SPACE_MEMORY_S / (SPACE_WINDOW_S / 2))
+    power = _frame_power(waveform, DECAY_WINDOW_S)
+    memory = round(DECAY_MEMORY_S / (DECAY_WINDOW_S / 2))
     # A window of memory + 1 frames that ends at the present one.
     recent = maximum_filter1d(power, memory + 1, origin=memory // 2, mode="constant")
-    audible = power[power >= power.max() * 10 ** (-AUDIBLE_RANGE_DB / 10)]
-    counts = recent >= audible.mean() * 10 ** (-ACTIVE_RANGE_DB / 10)
-    drop = np.maximum(power[counts] / recent[counts], 10 ** (-SPACE_RANGE_DB / 10))
-    return float(np.mean(10 * np.log10(drop)))
+    near = recent > 0
+    left = np.maximum(power[near] / recent[near], 10 ** (-DEEPEST_DECAY_DB / 10))
+    return float(np.average(10 * np.log10(left), weights=np.sqrt(recent[near])))
 
 
 FEATURES = ("brightness_db", "width_db", "dynamics_db", "space_db")

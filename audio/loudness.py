@@ -74,7 +74,7 @@ def match_loudness(waveform: Waveform, target_lufs: float, *, peak_db: float = -
     loudness to match because all of it lies below −70 LUFS.
     """
     if not math.isfinite(target_lufs) or not peak_db <= 0:
-        raise ValueError(f"a finite loudness and a ceiling of at most 0 dBTP, not {target_lufs} LUFS and {peak_db} dBTP")
+        raise ValueError(f"a finite target and a ceiling of at most 0 dBTP, not {target_lufs} LUFS and {peak_db} dBTP")
     loudness_lufs = integrated_loudness_lufs(waveform)
     if loudness_lufs == -math.inf:
         raise InputError("the audio is too quiet to have a loudness: all of it lies below -70 LUFS")
