@@ -27,7 +27,7 @@ class PingPongDelay:
 
     def __post_init__(self) -> None:
         if not self.time_ms > 0 or not 0 <= self.feedback < 1:
-            raise ValueError(f"a delay needs a positive time and 0 ≤ feedback < 1, not {self.time_ms} ms and {self.feedback}")
+            raise ValueError(f"a delay has a positive time, 0 ≤ feedback < 1, not {self.time_ms} ms, {self.feedback}")
 
 
 def pan_gains(pan_percent: float) -> np.ndarray:

@@ -39,7 +39,7 @@ class EffectChain:
 
     The delay hears the compressed signal in mono; the reverb hears the compressed signal plus `delay_to_reverb`
     (linear) times the echoes. dry_pan_percent: −100 … 100, of the dry signal only.
-    Thresholds refer to a mono take of −18 LUFS.
+    Thresholds are absolute: feed it at the level that it was made for.
     """
 
     equaliser: tuple[Filter, ...]
@@ -78,6 +78,7 @@ def render(chain: EffectChain, waveform: Waveform, *, seed: int, tail_s: float =
     samples = np.pad(samples, ((0, 0), (0, round(tail_s * rate))))
     direct = compress(chain.compressor, equalise(chain.equaliser, samples, rate), rate)
     delayed = echoes(chain.delay, direct.mean(axis=0), rate)
-    reverberated = reverberate(chain.reverb, direct + chain.delay_to_reverb * delayed, rate, np.random.default_rng(seed))
-    mix = pan_gains(chain.dry_pan_percent)[:, None] * direct + delayed + reverberated
+    sent = direct + chain.delay_to_reverb * delayed
+    wet = reverberate(chain.reverb, sent, rate, np.random.default_rng(seed))
+    mix = pan_gains(chain.dry_pan_percent)[:, None] * direct + delayed + wet
     return Waveform(torch.from_numpy(mix.astype(np.float32)), rate)

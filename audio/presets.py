@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.special import expit
 from audio.delay import PingPongDelay
 from audio.effects import Compressor, EffectChain
 from audio.errors import InputError
-from audio.filters import Filter
+from audio.filters import Filter, FilterKind
 from audio.reverb import Reverb
 
 REVERB_BAND_HZ = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
@@ -68,13 +69,15 @@ def read_presets(csv_path: str | Path) -> dict[str, EffectChain]:
     return chains
 
 
-def training_presets(csv_path: str | Path) -> list[str]:
-    """Names of the chains to train on: the rows that `train_index.npy`, beside the table, lists. Errors: InputError."""
-    names = list(read_presets(csv_path))
+def training_names(csv_path: str | Path, names: Sequence[str]) -> list[str]:
+    """Those of all `names` of a table (in its order) that its `train_index.npy` lists; the others are held out.
+
+    Raises InputError where that file is missing or holds anything but row numbers.
+    """
     path = Path(csv_path).with_name("train_index.npy")
     index = _load(path)
     if index.ndim != 1 or index.dtype.kind not in "iu" or not ((index >= 0) & (index < len(names))).all():
-        raise InputError(f"{path}: row numbers from 0 to {len(names) - 1} were expected")
+        raise InputError(f"{path}: a list of row numbers from 0 to {len(names) - 1} was expected")
     return [names[row] for row in index]
 
 
@@ -90,18 +93,21 @@ def _chain(row: dict[str, str], raw: np.ndarray) -> EffectChain:
     if not all(math.isfinite(number) for number in value.values()) or not np.isfinite(raw).all():
         raise ValueError("every value must be a finite number")
 
-    def bands(prefix: str) -> tuple[Filter, ...]:
+    def four_bands(prefix: str) -> tuple[Filter, ...]:
+        def band(kind: FilterKind, name: str, q: float) -> Filter:
+            return Filter(kind, value[f"{prefix}{name}_freq"], q, value[f"{prefix}{name}_gain_db"])
+
         return (
-            *(Filter("peak", value[f"{prefix}{band}_freq"], value[f"{prefix}{band}_q"], value[f"{prefix}{band}_gain_db"])
-              for band in ("peak1", "peak2")),
-            Filter("low_shelf", value[f"{prefix}lowshelf_freq"], SHELF_Q, value[f"{prefix}lowshelf_gain_db"]),
-            Filter("high_shelf", value[f"{prefix}highshelf_freq"], SHELF_Q, value[f"{prefix}highshelf_gain_db"]),
+            band("peak", "peak1", value[f"{prefix}peak1_q"]),
+            band("peak", "peak2", value[f"{prefix}peak2_q"]),
+            band("low_shelf", "lowshelf", SHELF_Q),
+            band("high_shelf", "highshelf", SHELF_Q),
         )
 
     mid_level_db, side_level_db, correlation = network_levels(raw)
     return EffectChain(
         equaliser=(
-            *bands(""),
+            *four_bands(""),
             Filter("low_pass", value["lowpass_freq"], value["lowpass_q"]),
             Filter("high_pass", value["highpass_freq"], value["highpass_q"]),
         ),
@@ -127,7 +133,7 @@ def _chain(row: dict[str, str], raw: np.ndarray) -> EffectChain:
             side_level_db=side_level_db,
             correlation=correlation,
             pre_delay_ms=1000 * NETWORK_DELAYS_SAMPLES[0] / NETWORK_RATE_HZ,
-            equaliser=bands("rev_"),
+            equaliser=four_bands("rev_"),
         ),
         delay_to_reverb=value["delay_to_reverb_send"],
         dry_pan_percent=value["dry_pan"],

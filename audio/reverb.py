@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import fft
@@ -32,13 +33,17 @@ class Reverb:
     equaliser: tuple[Filter, ...]
 
     def __post_init__(self) -> None:
-        if len(self.band_hz) != len(self.t60_s) or not min(self.t60_s) > 0 or list(self.band_hz) != sorted(self.band_hz):
-            raise ValueError(f"a reverb has one positive T60 for each ascending band, not {self.t60_s} for {self.band_hz}")
+        if len(self.band_hz) != len(self.t60_s) or not min(self.t60_s) > 0:
+            raise ValueError(f"a reverb has one positive T60 a band, not {self.t60_s} s for {self.band_hz} Hz")
+        if not self.band_hz[0] > 0 or any(low >= high for low, high in pairwise(self.band_hz)):
+            raise ValueError(f"the bands of a reverb ascend, which {self.band_hz} Hz do not")
         if not -1 <= self.correlation <= 1 or self.pre_delay_ms < 0:
             raise ValueError(f"correlation lies in −1 … 1 and the pre-delay is not negative: {self}")
 
 
-def decaying_noise(reverb: Reverb, channels: int, samples: int, sample_rate: int, noise: np.random.Generator) -> np.ndarray:
+def decaying_noise(
+    reverb: Reverb, channels: int, samples: int, sample_rate: int, noise: np.random.Generator
+) -> np.ndarray:
     """Independent noise channels [channels samples], each band falling by 60 dB in its T60; flat at the start.
 
     The bands overlap with raised-cosine slopes on a logarithmic axis that add up to one, so that equal times give

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.signal import freqz_sos
 
-from audio.delay import pan_gains
 from audio.effects import EffectChain
 from audio.filters import Filter, sections
 
@@ -18,16 +17,15 @@ BODY_HZ = (100.0, 300.0)
 MIDDLE_HZ = (300.0, 2000.0)
 TOP_HZ = (4000.0, 12000.0)
 SUNG_PEAK_DB = -10.0  # where the loud syllables of a mono take at −18 LUFS lie
-INAUDIBLE_DB = -40.0  # below the dry signal; all weaker sends are alike
+INAUDIBLE_DB = -30.0  # against the dry signal; all weaker sends are alike
 
 # Feature → (word where it is low, word where it is high), in the order in which words stand in a name.
 WORDS = {
     "brightness": ("dark", "bright"),
     "body": ("thin", "full"),
     "compression": ("open", "dense"),
-    "width": ("narrow", "wide"),
-    "decay": ("tight", "long"),
-    "reverb": ("dry", "roomy"),
+    "decay": ("short", "long"),
+    "reverb": ("dry", "wet"),
     "echo": ("plain", "echo"),
 }
 
@@ -42,34 +40,23 @@ def response_db(filters: Sequence[Filter], band_hz: tuple[float, float]) -> floa
 def features(chain: EffectChain) -> np.ndarray:
     """What is heard of a chain, in the order of WORDS.
 
-    brightness: 4–12 kHz against 300–2000 Hz, body: 100–300 Hz against the same, both dB of the main equaliser;
-    compression: dB taken off a loud syllable; width: side against mid, dB; decay: log₂ of the mean T60 in seconds;
-    reverb and echo: sends against the dry signal, dB, at least −40.
+    brightness: 4–12 kHz against 300–2000 Hz, body: 100–300 Hz against the same, both dB of the equaliser;
+    compression: dB taken off a loud syllable; decay: log₂ of the mean T60 in seconds; reverb and echo: their energy
+    against the dry signal's, dB, at least −30. Width is no feature of its own: it comes from reverb and echoes.
     """
-    middle_db = response_db(chain.equaliser, MIDDLE_HZ)
-    loud_db = SUNG_PEAK_DB + middle_db
     delay, reverb = chain.delay, chain.reverb
-    echo_gain = delay.gain * 10 ** (response_db((delay.low_pass,), MIDDLE_HZ) / 20)
-    odd_energy, even_energy = echo_gain**2 * np.array([1, delay.feedback**2]) / (1 - delay.feedback**4)
-    odd, even = pan_gains(delay.odd_pan_percent), pan_gains(delay.even_pan_percent)
-    reverb_energy = 10 ** ((reverb.mid_level_db + response_db(reverb.equaliser, MIDDLE_HZ)) / 10)
-    dry = pan_gains(chain.dry_pan_percent)
-
-    def energy(sign: int) -> float:  # mid for +1, side for −1; the three parts are taken as independent
-        echo = odd_energy * (odd[0] + sign * odd[1]) ** 2 + even_energy * (even[0] + sign * even[1]) ** 2
-        return float((dry[0] + sign * dry[1]) ** 2 + echo + 2 * reverb_energy * (1 + sign * reverb.correlation))
-
-    def decibels(value: float) -> float:
-        return float(10 * np.log10(max(value, 10 ** (INAUDIBLE_DB / 10))))
-
+    middle_db = response_db(chain.equaliser, MIDDLE_HZ)
+    over_db = max(0.0, SUNG_PEAK_DB + middle_db - chain.compressor.threshold_db)
+    reverb_db = reverb.mid_level_db + response_db(reverb.equaliser, MIDDLE_HZ)
+    # The geometric series of the echoes' energies.
+    echo_energy = delay.gain**2 / (1 - delay.feedback**2) * 10 ** (response_db((delay.low_pass,), MIDDLE_HZ) / 10)
     return np.array([
         response_db(chain.equaliser, TOP_HZ) - middle_db,
         response_db(chain.equaliser, BODY_HZ) - middle_db,
-        max(0.0, loud_db - chain.compressor.threshold_db) * (1 - 1 / chain.compressor.ratio),
-        decibels(energy(-1) / energy(1)),
+        over_db * (1 - 1 / chain.compressor.ratio),
         np.log2(np.mean(reverb.t60_s)),
-        decibels(reverb_energy),
-        decibels(odd_energy + even_energy),
+        max(reverb_db, INAUDIBLE_DB),
+        10 * np.log10(max(echo_energy, 10 ** (INAUDIBLE_DB / 10))),
     ])
 
 
@@ -97,7 +84,7 @@ def standardise(values: np.ndarray, median: np.ndarray, spread: np.ndarray) -> n
     return np.clip((values - median) / spread, -2.0, 2.0)
 
 
-def find_styles(chains: Sequence[EffectChain], *, count: int = 8, seed: int = 0) -> Styles:
+def find_styles(chains: Sequence[EffectChain], *, count: int = 6, seed: int = 0) -> Styles:
     """Group chains by k-means (best of 20 starts) and name each group by what sets it apart from the others.
 
     Deterministic for a given order of chains. Raises ValueError for fewer chains than groups.

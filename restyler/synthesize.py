@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyloudnorm
-import soundfile
 import torch
 from tqdm import tqdm
 
+from audio import io
 from audio.effects import EffectChain, render
 from audio.errors import InputError
-from audio.presets import read_presets, training_presets
+from audio.loudness import integrated_loudness_lufs, true_peak_db
+from audio.presets import read_presets, training_names
 from audio.styles import find_styles
 from audio.waveform import Waveform
-from restyler.command import Parser, command, integer
+from restyler.command import Parser, command, integer, number
 from restyler.phrases import Phrase, find_recordings, plan_phrases, read_phrase
 
 SAMPLE_RATE_HZ = 48000
-LOUDNESS_LUFS = -18.0  # of both sides, the raw take doubled to both channels
-PEAK_MAX = 10 ** (-1 / 20)
+LOUDNESS_LUFS = -18.0
+# The presets were fitted to takes of −18 LUFS measured as one channel; the loudness of a mono take counts it twice.
+FED_LUFS = -18.0 + 10 * math.log10(2)
+PEAK_DB = -1.0
 TAIL_S = 1.0
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,142 +45,163 @@ class Take:
     seed: int
 
 
-def loudness_lufs(waveform: Waveform) -> float:
-    return float(pyloudnorm.Meter(waveform.sample_rate).integrated_loudness(waveform.samples.T.numpy()))
-
-
-def amplified(waveform: Waveform, gain_db: float) -> Waveform:
-    return Waveform(waveform.samples * 10 ** (gain_db / 20), waveform.sample_rate)
-
-
-def write_flac(path: Path, waveform: Waveform) -> None:
-    """24-bit FLAC that is either whole or not there."""
-    partial = path.with_suffix(".part")
-    soundfile.write(str(partial), waveform.samples.T.numpy(), waveform.sample_rate, format="FLAC", subtype="PCM_24")
-    os.replace(partial, path)
-
-
-def synthesize_take(take: Take, out: Path) -> list[dict[str, object]]:
-    """Render and write one raw take and its mixes; their rows of pairs.jsonl. A silent take has none.
-
-    Chains are fed at −18 LUFS measured in mono, as they were fitted. Then the raw take, doubled to stereo, and each
-    mix are brought to −18 LUFS; where a peak would pass −1 dBFS all of them are lowered by the same gain.
-    """
-    silence = torch.zeros(1, round(TAIL_S * SAMPLE_RATE_HZ))
-    phrase = read_phrase(take.phrase, SAMPLE_RATE_HZ)
-    source = Waveform(torch.cat([phrase.samples, silence], dim=1), SAMPLE_RATE_HZ)
-    source_lufs = loudness_lufs(source)
-    if not np.isfinite(source_lufs):
-        return []
-    fed_gain_db = LOUDNESS_LUFS - source_lufs
-    fed = amplified(source, fed_gain_db)
-    raw_gain_db = LOUDNESS_LUFS - loudness_lufs(fed.stereo())
-    mixes = []
-    for preset, style, chain in take.chains:
-        mix = render(chain, fed, seed=zlib.crc32(f"{take.seed}/{take.phrase.key}/{preset}".encode()))
-        mixes.append((preset, style, mix, LOUDNESS_LUFS - loudness_lufs(mix)))
-    peaks = [float(fed.samples.abs().max()) * 10 ** (raw_gain_db / 20)]
-    peaks += [float(mix.samples.abs().max()) * 10 ** (gain_db / 20) for *_, mix, gain_db in mixes]
-    safety_db = min(0.0, 20 * np.log10(PEAK_MAX / max(peaks)))
-    key = take.phrase.key
-    write_flac(out / "raw" / f"{key}.flac", amplified(fed, raw_gain_db + safety_db))
-    rows = []
-    for preset, style, mix, gain_db in mixes:
-        name = f"mix/{key}__{preset}.flac"
-        write_flac(out / name, amplified(mix, gain_db + safety_db))
-        rows.append({
-            "key": key, "raw": f"raw/{key}.flac", "mix": name, "song": take.phrase.song, "singer": take.phrase.singer,
-            "style": style, "chain": preset, "split": take.phrase.split,
-            "raw_gain_db": round(fed_gain_db + raw_gain_db + safety_db, 3), "mix_gain_db": round(gain_db + safety_db, 3),
-        })
-    return rows
-
-
 def plan_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_take: int, seed: int) -> list[Take]:
-    """Presets dealt out evenly in a shuffled order: those to train on for train and validation, the others for test."""
+    """Deal the presets out evenly: those to train on to training and validation takes, the held-out ones to tests.
+
+    Raises InputError where a take would need more presets than there are.
+    """
     chains = read_presets(presets)
-    trained = training_presets(presets)
-    held_out = sorted(chains.keys() - set(trained))
+    trained = training_names(presets, list(chains))
+    pools = {False: trained, True: sorted(chains.keys() - set(trained))}
     styles = find_styles([chains[name] for name in trained])
-    takes = []
     random = np.random.default_rng(seed)
-    decks: dict[bool, list[str]] = {True: [], False: []}
+    decks: dict[bool, list[str]] = {False: [], True: []}
+    takes = []
     for phrase in phrases:
         is_test = phrase.split == "test"
-        pool = held_out if is_test else trained
-        if mixes_per_take > len(pool):
-            raise InputError(f"--mixes-per-take {mixes_per_take}: only {len(pool)} presets for the {phrase.split} split")
+        if mixes_per_take > len(pools[is_test]):
+            raise InputError(f"{presets}: {len(pools[is_test])} presets for the {phrase.split} split are too few for"
+                             f" {mixes_per_take} mixes of a take")
         hand: list[str] = []
+        deck = decks[is_test]
         while len(hand) < mixes_per_take:
-            if not decks[is_test]:
-                decks[is_test] = [pool[index] for index in random.permutation(len(pool))]
-            card = decks[is_test].pop()
-            if card not in hand:
-                hand.append(card)
+            free = [card for card in deck if card not in hand]
+            if free:
+                deck.remove(free[0])
+                hand.append(free[0])
+            else:
+                deck += [pools[is_test][index] for index in random.permutation(len(pools[is_test]))]
         takes.append(Take(phrase, tuple((name, styles.of(chains[name]), chains[name]) for name in hand), seed))
     return takes
 
 
-def synthesize(takes: Sequence[Take], out: Path, settings: dict[str, object], *, workers: int) -> int:
-    """Render all takes into `out`; the number of pairs. Takes that an earlier, interrupted run finished stay."""
-    for folder in ("raw", "mix"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    plan, finished = out / "synthesis.json", out / "synthesis.jsonl"
+def synthesize_take(take: Take, out: Path) -> list[Row]:
+    """Render and write one raw take and its mixes; their rows of pairs.jsonl. A silent take has none.
+
+    Raw take (doubled to stereo) and mixes come out at −18 LUFS; where the true peak of one would pass −1 dBTP, all of
+    them are lowered by one gain.
+    """
+    silence = torch.zeros(1, round(TAIL_S * SAMPLE_RATE_HZ))
+    phrase = take.phrase
+    source = Waveform(torch.cat([read_phrase(phrase, SAMPLE_RATE_HZ).samples, silence], dim=1), SAMPLE_RATE_HZ)
+    source_lufs = integrated_loudness_lufs(source)
+    if source_lufs == -math.inf:
+        return []
+    fed = _amplified(source, FED_LUFS - source_lufs)
+    mixes = [render(chain, fed, seed=_seed(take, name)) for name, _, chain in take.chains]
+    gains_db = [LOUDNESS_LUFS - integrated_loudness_lufs(side) for side in (source, *mixes)]
+    peaks_db = [true_peak_db(side) + gain_db for side, gain_db in zip((source, *mixes), gains_db, strict=True)]
+    safety_db = min(0.0, PEAK_DB - max(peaks_db))
+    raw_gain_db, *mix_gains_db = (gain_db + safety_db for gain_db in gains_db)
+    raw_name = f"raw/{phrase.key}.flac"
+    io.write(out / raw_name, _amplified(source, raw_gain_db), tags={"singer": phrase.singer})
+    rows = []
+    for (name, style, _), mix, mix_gain_db in zip(take.chains, mixes, mix_gains_db, strict=True):
+        mix_name = f"mix/{phrase.key}__{name}.flac"
+        io.write(out / mix_name, _amplified(mix, mix_gain_db), tags={"singer": phrase.singer, "chain": name})
+        rows.append({
+            "key": phrase.key, "raw": raw_name, "mix": mix_name, "song": phrase.song, "singer": phrase.singer,
+            "style": style, "chain": name, "split": phrase.split,
+            "raw_gain_db": round(raw_gain_db, 3), "mix_gain_db": round(mix_gain_db, 3),
+        })
+    return rows
+
+
+def _seed(take: Take, preset: str) -> int:
+    return zlib.crc32(f"{take.seed}/{take.phrase.key}/{preset}".encode())
+
+
+def _amplified(waveform: Waveform, gain_db: float) -> Waveform:
+    return Waveform(waveform.samples * 10 ** (gain_db / 20), waveform.sample_rate)
+
+
+def synthesize(takes: Sequence[Take], out: Path, settings: dict[str, Any], *, workers: int) -> list[Row]:
+    """Render all takes into `out` and write its pairs.jsonl; the rows of it.
+
+    synthesis.json keeps the settings and synthesis.jsonl the takes that are finished: after an interruption the same
+    command goes on where it was. Raises InputError for a folder with anything else in it.
+    """
+    plan, log = out / "synthesis.json", out / "synthesis.jsonl"
+    wanted = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if plan.exists():
-        if json.loads(plan.read_text()) != settings:
-            raise InputError(f"{out}: holds pairs made with other settings (see {plan.name}); choose another folder")
-    elif any((out / "raw").iterdir()) or (out / "pairs.jsonl").exists():
-        raise InputError(f"{out}: holds pairs that this command did not make; choose another folder")
-    plan.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
-    done: dict[str, list[dict[str, object]]] = {}
-    if finished.exists():
-        for line in finished.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that an interruption cut off
-            done[entry["key"]] = entry["rows"]
+        if plan.read_text(encoding="utf-8") != wanted:
+            raise InputError(f"{out}: holds pairs made from other voices or with other settings (see {plan.name})")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: not a new or empty folder, and not one that this command began to fill")
+    for folder in ("raw", "mix"):
+        io.make_folder(out / folder)
+    io.write_text_atomic(plan, wanted)
+    done = _finished(log, out)
     waiting = [take for take in takes if take.phrase.key not in done]
-    with (
-        ProcessPoolExecutor(max_workers=workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-        finished.open("a") as log,
-    ):
-        futures = {pool.submit(synthesize_take, take, out): take.phrase.key for take in waiting}
-        for future in tqdm(as_completed(futures), total=len(takes), initial=len(done), unit="take", desc="synthesize"):
-            done[futures[future]] = future.result()
-            log.write(json.dumps({"key": futures[future], "rows": future.result()}) + "\n")
-            log.flush()
+    with log.open("a", encoding="utf-8") as sink:
+        for key, rows in tqdm(_rendered(waiting, out, workers), total=len(waiting), unit="take", desc="synthesize"):
+            done[key] = rows
+            sink.write(json.dumps({"key": key, "rows": rows}, ensure_ascii=False) + "\n")
+            sink.flush()
     rows = [row for take in takes for row in done[take.phrase.key]]
-    partial = out / "pairs.jsonl.part"
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(partial, out / "pairs.jsonl")
-    return len(rows)
+    io.write_text_atomic(out / "pairs.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return rows
+
+
+def _finished(log: Path, out: Path) -> dict[str, list[Row]]:
+    """Rows of the takes whose files are all there, by key; a last line that was cut off does not count."""
+    done: dict[str, list[Row]] = {}
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+    for line in lines:
+        if line.endswith("\n"):
+            entry = json.loads(line)
+            if all((out / row[side]).exists() for row in entry["rows"] for side in ("raw", "mix")):
+                done[entry["key"]] = entry["rows"]
+    if lines and not lines[-1].endswith("\n"):
+        io.write_text_atomic(log, "".join(lines[:-1]))
+    return done
+
+
+def _rendered(takes: Sequence[Take], out: Path, workers: int) -> Iterator[tuple[str, list[Row]]]:
+    """(key, rows) of each take as it is finished, in any order; one worker is this process."""
+    if workers == 1:
+        for take in takes:
+            yield take.phrase.key, synthesize_take(take, out)
+        return
+    # Spawned, as a fork of a process in which PyTorch has started threads may hang.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = {pool.submit(synthesize_take, take, out): take.phrase.key for take in takes}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:  # of what waits after an error or an interruption
+            pool.shutdown(cancel_futures=True)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="restyler synthesize", description=__doc__ or "")
-    parser.add_argument("voices", nargs="+", metavar="VOICES", help="folders or files of dry voices")
-    parser.add_argument("--presets", type=Path, required=True, help="decoded.csv of a preset folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder for raw/, mix/ and pairs.jsonl")
-    parser.add_argument("--manifest", type=Path, help="table of files and singers; without it folders name the singers")
-    parser.add_argument("--passes", type=integer(1, 100), default=1, help="how often each voice is used, rearranged")
+    """Returns the exit code: 0, or 2 after one line about bad input."""
+    parser = Parser(prog="restyler synthesize", description="Make pairs of raw take and mix from dry voices.")
+    parser.add_argument("voices", nargs="+", type=Path, metavar="VOICES", help="folders or files of dry voices")
+    parser.add_argument("--presets", type=Path, required=True, help="decoded.csv of a folder of DiffVox presets")
+    parser.add_argument("--out", type=Path, required=True, metavar="PAIRS", help="new folder, or one to go on with")
+    parser.add_argument("--manifest", type=Path,
+                        help="table (tabs) with the columns file and singer; without it a file's folder is its singer")
     parser.add_argument("--mixes-per-take", type=integer(1, 100), default=4)
-    parser.add_argument("--seed", type=integer(0, 2**31), default=0)
-    parser.add_argument("--workers", type=integer(1, 256), default=2)
+    parser.add_argument("--passes", type=integer(1, 100), default=1,
+                        help="how often each voice is used, each time joined and shifted otherwise")
+    parser.add_argument("--shift-probability", type=number(0, 1), default=0.5,
+                        help="of playing a take, pitch and formants, up to 2 semitones higher or lower")
+    parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0)
+    parser.add_argument("--workers", type=integer(1, 256), default=2, help="processes; the pairs do not depend on it")
     options = parser.parse_args(argv)
     recordings = find_recordings(options.voices, options.manifest)
-    phrases = plan_phrases(recordings, passes=options.passes, seed=options.seed)
+    phrases = plan_phrases(
+        recordings, passes=options.passes, shift_probability=options.shift_probability, seed=options.seed
+    )
     takes = plan_takes(phrases, options.presets, mixes_per_take=options.mixes_per_take, seed=options.seed)
     settings = {
         "recordings": [[recording.path.name, recording.singer, recording.duration_s] for recording in recordings],
-        "presets": f"{zlib.crc32(options.presets.read_bytes()):08x}",
-        "passes": options.passes, "mixes_per_take": options.mixes_per_take, "seed": options.seed,
+        "presets_crc32": zlib.crc32(options.presets.read_bytes()),
+        "mixes_per_take": options.mixes_per_take, "passes": options.passes,
+        "shift_probability": options.shift_probability, "seed": options.seed,
     }
-    count = synthesize(takes, options.out, settings, workers=options.workers)
-    print(f"{count} pairs in {options.out}")
+    rows = synthesize(takes, options.out, settings, workers=options.workers)
+    silent = len(takes) - len({row["key"] for row in rows})
+    print(f"{len(rows)} pairs in {options.out}" + (f"; {silent} silent takes left out" if silent else ""))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
