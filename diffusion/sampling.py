@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
@@ -13,22 +14,18 @@ from conditioning.conditions import Conditions
 from diffusion.path import DataPredictor, velocity
 from diffusion.windows import Window, plan_windows
 
-Scheduler = FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler | DPMSolverMultistepScheduler
+Scheduler: TypeAlias = FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler | DPMSolverMultistepScheduler
 
 _SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "euler": FlowMatchEulerDiscreteScheduler,
     "heun": FlowMatchHeunDiscreteScheduler,
-    # The solver's first grid point is 1 − 1/num_train_timesteps while the path starts at 1: with the default of 1000
-    # the start is off by a thousandth. Nothing else here depends on that number.
-    "dpmpp": lambda: DPMSolverMultistepScheduler(
-        num_train_timesteps=100_000, use_flow_sigmas=True, prediction_type="flow_prediction"
-    ),
+    "dpmpp": lambda: DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
 }
 
 
 def make_scheduler(name: str) -> Scheduler:
     """A scheduler for `sample`: "euler" (order 1), "heun" (order 2, two estimates a step) or "dpmpp" (DPM-Solver++,
-    Lu et al. 2022: order 2, one estimate a step). Raises InputError for another name."""
+    Lu et al. 2022: order 2 up to a logarithm, one estimate a step). Raises InputError for another name."""
     if name not in _SCHEDULERS:
         raise InputError(f"unknown sampler {name!r} (allowed: {', '.join(_SCHEDULERS)})")
     return _SCHEDULERS[name]()
@@ -62,6 +59,9 @@ def prepare(scheduler: Scheduler, steps: int) -> Scheduler:
     grid = fresh.sigmas
     if abs(float(grid[0]) - 1) > 0.002 or float(grid[-1]) != 0 or bool((grid.diff() > 0).any()):
         raise InputError(f"the sampler's grid falls from 1 to 0, not {[round(float(t), 4) for t in grid]}")
+    # DPM-Solver's grid starts at .999 (its log-SNR is infinite at 1), but the path starts at 1, and for a small σ the
+    # same z means another mix at .999. The solver's formulas have the right limits there.
+    fresh.sigmas[0] = 1.0
     fresh.set_begin_index(0)
     return fresh
 
