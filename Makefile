@@ -25,7 +25,7 @@ lint: environment
 	@$(BIN) ruff check --quiet .
 	@$(BIN) ruff format --check --quiet .
 	@$(BIN) mypy
-	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/python .venv/bin/lint-imports --no-logo
 
 lock:
 	@scripts/lock.sh $(PYTHON)

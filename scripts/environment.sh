@@ -30,7 +30,7 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     "$python" -m venv --clear .venv
 fi
 
-echo "Installing the pinned packages into .venv (a few minutes; about 5 GB on disk)"
+echo "Installing the pinned packages into .venv (a few minutes; about 6 GB on disk)"
 pip() {
     .venv/bin/python -m pip "$@"
 }
