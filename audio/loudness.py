@@ -18,6 +18,7 @@ from audio.errors import InputError
 from audio.waveform import Waveform
 
 BLOCK_S = 0.4  # BS.1770-4: the length of a gating block
+K_WEIGHTING = "DeMan"  # pyloudnorm's design with the standard's own coefficients; its default reads 0.04 LU too low
 OVERSAMPLING = 8
 INTERPOLATOR_HALF_WIDTH = 48  # input samples on either side
 INTERPOLATOR_KAISER_BETA = 8.0
@@ -45,7 +46,7 @@ def integrated_loudness_lufs(waveform: Waveform) -> float:
     frames = waveform.stereo().samples.numpy(force=True).T.astype(np.float64)
     # One step below the duration: rounded up, it would be longer than the waveform, which pyloudnorm refuses.
     block_s = min(BLOCK_S, math.nextafter(waveform.duration_s, 0.0))
-    meter = pyloudnorm.Meter(waveform.sample_rate, block_size=block_s)
+    meter = pyloudnorm.Meter(waveform.sample_rate, K_WEIGHTING, block_s)
     return float(meter.integrated_loudness(frames))
 
 
