@@ -25,7 +25,8 @@ SOLVERS = ["euler", "heun", "dpmpp"]
 
 def run(denoiser, raw: torch.Tensor, noise: torch.Tensor, name: str = "euler", **options) -> torch.Tensor:
     settings = {
-        "scheduler": make_scheduler(name), "steps": 8, "guidance": 1.0, "sigma": 1.0, "window_frames": 10**6, "context_frames": 0
+        "scheduler": make_scheduler(name), "steps": 8, "guidance": 1.0, "sigma": 1.0, "window_frames": 10**6,
+        "context_frames": 0,
     }
     return sample(denoiser, Conditions(raw, torch.ones(raw.shape[0], 8)), noise=noise, **{**settings, **options})
 
