@@ -28,6 +28,7 @@ class PingPongDelay:
     def __post_init__(self) -> None:
         if not self.time_ms > 0 or not 0 <= self.feedback < 1:
             raise ValueError(f"a delay has a positive time, 0 ≤ feedback < 1, not {self.time_ms} ms, {self.feedback}")
+        pan_gains(self.odd_pan_percent), pan_gains(self.even_pan_percent)  # refuse what can't be panned
 
 
 def pan_gains(pan_percent: float) -> np.ndarray:

@@ -49,6 +49,9 @@ class EffectChain:
     delay_to_reverb: float
     dry_pan_percent: float
 
+    def __post_init__(self) -> None:
+        pan_gains(self.dry_pan_percent)  # refuses what can't be panned
+
 
 def compress(compressor: Compressor, samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """[channels samples] → the same shape; each channel on its own, no latency.

@@ -68,7 +68,7 @@ class Filter:
 
 def sections(filters: tuple[Filter, ...], sample_rate: int) -> np.ndarray:
     """Second-order sections [filters 6] as scipy takes them."""
-    return np.array([each.section(sample_rate) for each in filters])
+    return np.array([each.section(sample_rate) for each in filters]).reshape(-1, 6)
 
 
 def equalise(filters: tuple[Filter, ...], samples: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.signal import freqz_sos
 
+from audio.delay import pan_gains
 from audio.effects import EffectChain
 from audio.filters import Filter, sections
 
@@ -18,6 +19,7 @@ MIDDLE_HZ = (300.0, 2000.0)
 TOP_HZ = (4000.0, 12000.0)
 SUNG_PEAK_DB = -10.0  # where the loud syllables of a mono take at −18 LUFS lie
 INAUDIBLE_DB = -30.0  # against the dry signal; all weaker sends are alike
+LEAST_SPREAD = 1.0  # dB, or doublings of T60: what differs by less is not what styles are told apart by
 
 # Feature → (word where it is low, word where it is high), in the order in which words stand in a name.
 WORDS = {
@@ -30,10 +32,12 @@ WORDS = {
 }
 
 
-def response_db(filters: Sequence[Filter], band_hz: tuple[float, float]) -> float:
+def response_db(filters: tuple[Filter, ...], band_hz: tuple[float, float]) -> float:
     """Mean gain in dB over a band, on a logarithmic frequency axis."""
+    if not filters:
+        return 0.0
     frequencies = np.geomspace(*band_hz, 32)
-    _, response = freqz_sos(sections(tuple(filters), ANALYSIS_RATE_HZ), worN=frequencies, fs=ANALYSIS_RATE_HZ)
+    _, response = freqz_sos(sections(filters, ANALYSIS_RATE_HZ), worN=frequencies, fs=ANALYSIS_RATE_HZ)
     return float(np.mean(20 * np.log10(np.abs(response) + 1e-9)))
 
 
@@ -47,16 +51,21 @@ def features(chain: EffectChain) -> np.ndarray:
     delay, reverb = chain.delay, chain.reverb
     middle_db = response_db(chain.equaliser, MIDDLE_HZ)
     over_db = max(0.0, SUNG_PEAK_DB + middle_db - chain.compressor.threshold_db)
-    reverb_db = reverb.mid_level_db + response_db(reverb.equaliser, MIDDLE_HZ)
-    # The geometric series of the echoes' energies.
-    echo_energy = delay.gain**2 / (1 - delay.feedback**2) * 10 ** (response_db((delay.low_pass,), MIDDLE_HZ) / 10)
+    # The odd and the even echoes' energies, each a geometric series; the reverb hears them beside the dry signal.
+    first_echo = delay.gain**2 * 10 ** (response_db((delay.low_pass,), MIDDLE_HZ) / 10)
+    energies = first_echo * np.array([1, delay.feedback**2]) / (1 - delay.feedback**4)
+    left, right = np.array([pan_gains(delay.odd_pan_percent), pan_gains(delay.even_pan_percent)]).T
+    sent = chain.delay_to_reverb**2 * energies
+    mid_energy, side_energy = 1 + (sent * ((left + right) / 2) ** 2).sum(), (sent * ((left - right) / 2) ** 2).sum()
+    reverb_energy = mid_energy * 10 ** (reverb.mid_level_db / 10) + side_energy * 10 ** (reverb.side_level_db / 10)
+    least = 10 ** (INAUDIBLE_DB / 10)
     return np.array([
         response_db(chain.equaliser, TOP_HZ) - middle_db,
         response_db(chain.equaliser, BODY_HZ) - middle_db,
         over_db * (1 - 1 / chain.compressor.ratio),
         np.log2(np.mean(reverb.t60_s)),
-        max(reverb_db, INAUDIBLE_DB),
-        10 * np.log10(max(echo_energy, 10 ** (INAUDIBLE_DB / 10))),
+        10 * np.log10(max(reverb_energy * 10 ** (response_db(reverb.equaliser, MIDDLE_HZ) / 10), least)),
+        10 * np.log10(max(energies.sum(), least)),
     ])
 
 
@@ -84,7 +93,7 @@ def standardise(values: np.ndarray, median: np.ndarray, spread: np.ndarray) -> n
     return np.clip((values - median) / spread, -2.0, 2.0)
 
 
-def find_styles(chains: Sequence[EffectChain], *, count: int = 6, seed: int = 0) -> Styles:
+def find_styles(chains: Sequence[EffectChain], *, count: int = 7, seed: int = 0) -> Styles:
     """Group chains by k-means (best of 20 starts) and name each group by what sets it apart from the others.
 
     Deterministic for a given order of chains. Raises ValueError for fewer chains than groups.
@@ -93,7 +102,7 @@ def find_styles(chains: Sequence[EffectChain], *, count: int = 6, seed: int = 0)
         raise ValueError(f"{len(chains)} chains can't form {count} styles")
     values = np.array([features(chain) for chain in chains])
     median = np.median(values, axis=0)
-    spread = np.maximum(np.subtract(*np.percentile(values, [75, 25], axis=0)), 1e-6)
+    spread = np.maximum(np.subtract(*np.percentile(values, [75, 25], axis=0)), LEAST_SPREAD)
     points = standardise(values, median, spread)
     random = np.random.default_rng(seed)
     starts = [kmeans2(points, count, iter=100, minit="++", seed=random, missing="raise") for _ in range(20)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ENVIRONMENT_VARIABLE = "VOCAL_RESTYLER_DATA"
@@ -26,3 +28,36 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real recordings: set {ENVIRONMENT_VARIABLE} to their folder")
     return folder.resolve()
+
+
+@pytest.fixture
+def preset_table(tmp_path: Path) -> Path:
+    """`decoded.csv` of a folder of 12 random effect chains, in the form of the released ones; 8 are to train on."""
+    random = np.random.default_rng(0)
+    columns = {
+        "comp_threshold_db": (-28, -18), "comp_ratio": (1.5, 8), "comp_attack_ms": (0.5, 10),
+        "comp_release_ms": (50, 500), "comp_makeup_db": (0, 5),
+        "delay_ms": (150, 500), "delay_feedback": (0, 0.6), "delay_gain": (0, 0.2), "delay_lp_freq": (500, 12000),
+        "delay_lp_q": (0.5, 1.5), "delay_odd_pan": (-60, 60), "delay_even_pan": (-60, 60),
+        "delay_to_reverb_send": (0, 1), "dry_pan": (-5, 5), "lowpass_freq": (9000, 18000), "lowpass_q": (0.5, 1.5),
+        "highpass_freq": (20, 250), "highpass_q": (0.5, 1.5),
+    }
+    for prefix in ("", "rev_"):
+        for band in ("peak1", "peak2", "lowshelf", "highshelf"):
+            columns[f"{prefix}{band}_gain_db"] = (-8, 8)
+            columns[f"{prefix}{band}_freq"] = (100, 400) if band == "lowshelf" else (600, 7000)
+            if band.startswith("peak"):
+                columns[f"{prefix}{band}_q"] = (0.3, 4)
+    columns |= {f"reverb_t60_{frequency}hz_s": (0.3, 3) for frequency in (250, 500, 1000, 2000, 4000, 8000)}
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    with (folder / "decoded.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["dry_file", *columns])
+        for number in range(12):
+            table.writerow([f"chain_{number}", *(f"{random.uniform(*limits):.4g}" for limits in columns.values())])
+    raw = random.normal(size=(12, 151))
+    raw[:, 31:55] *= 0.2
+    np.save(folder / "raw_params.npy", raw)
+    np.save(folder / "train_index.npy", np.array([0, 1, 2, 3, 5, 6, 8, 9]))
+    return folder / "decoded.csv"

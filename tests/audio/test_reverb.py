@@ -93,5 +93,5 @@ def test_a_short_take_hears_the_beginning_of_the_same_reverb() -> None:
     "changes", [{"t60_s": (1.0,)}, {"t60_s": (1.0,) * 5 + (0.0,)}, {"band_hz": BANDS_HZ[::-1]}, {"correlation": 1.2}]
 )
 def test_impossible_reverbs_are_refused(changes: dict) -> None:
-    with pytest.raises(ValueError, match="reverb|correlation"):
+    with pytest.raises(ValueError, match=r"reverb|correlation"):
         reverb(**changes)
