@@ -18,9 +18,11 @@ NOISE_DB = {"s": -10.0, "sh": -8.0, "f": -22.0, "t": -4.0, "k": -4.0, "p": -8.0}
 CLOSURE_S, BURST_S, ASPIRATION_S = 0.055, 0.03, 0.035
 BREATH_CONSONANT_S, BREATH_CONSONANT_DB = 0.08, -20.0
 MURMUR_S, MURMUR_DB = 0.08, -8.0
-INHALE_S, INHALE_DB = 0.5, -50.0
+INHALE_S, INHALE_DB = 0.5, -28.0
+MOST_INHALE_SHARE, HELD_SHARE = 0.7, 0.1  # of a rest: the breath, and the stillness before it and after it
 EDGE_S = 0.025  # stillness before an attack from silence and after a release, so that the glides of level end there
 ATTACK_S, RELEASE_S, HALF_VOICE = 0.05, 0.09, 0.35  # where voice meets silence it passes through this share of itself
+MOST_EDGE_SHARE = 0.1  # of a note
 GLIDE_SHARE = 0.35  # of a two-vowel syllable, the part that belongs to the second vowel
 MOST_CONSONANT_SHARE = 0.3  # of a note, for each of its two consonants: fast notes have short consonants
 EFFORT_REFERENCE_DB, EFFORT_DB_PER_OCTAVE = -20.0, 10.0
@@ -65,8 +67,9 @@ def articulate(notes: Sequence[Note | Rest], voice: Voice, *, sample_rate: int) 
         before = notes[index - 1] if index > 0 else Rest(1.0)
         after = notes[index + 1] if index + 1 < len(notes) else Rest(1.0)
         if isinstance(item, Rest):
-            following = next((note for note in notes[index:] if isinstance(note, Note)), None)
-            segments += _rest(item, following, segments[-1] if segments else None, voice, sample_rate)
+            sung_before = next((note for note in reversed(notes[:index]) if isinstance(note, Note)), None)
+            sung_after = next((note for note in notes[index:] if isinstance(note, Note)), None)
+            segments += _rest(item, sung_before, sung_after, voice, sample_rate)
         else:
             start_s = sum(segment.duration_s for segment in segments)
             made, noises = _syllable(item, voice, isinstance(before, Rest), isinstance(after, Rest), sample_rate)
@@ -100,10 +103,12 @@ def _syllable(
     )
     head, head_bursts = _consonant(onset, first, note, tract) if onset else ([], [])
     tail, tail_bursts = _consonant(coda, last, note, tract) if coda else ([], [])
-    if after_silence and (not onset or onset in MURMURS_HZ):
-        head.insert(0, replace(head[0] if head else first, duration_s=EDGE_S, voicing=0.0))
-    if before_silence and (not coda or coda in MURMURS_HZ):
-        tail.append(replace(tail[-1] if tail else last, duration_s=EDGE_S, voicing=0.0))
+    edge_s = min(EDGE_S, MOST_EDGE_SHARE * note.duration_s)
+    if after_silence:
+        head.insert(0, replace(head[0] if head else first, duration_s=edge_s, voicing=0.0, breath=0.0))
+        head_bursts = [replace(burst, start_s=burst.start_s + edge_s) for burst in head_bursts]
+    if before_silence:
+        tail.append(replace(tail[-1] if tail else last, duration_s=edge_s, voicing=0.0, breath=0.0))
     vowel_s = note.duration_s - _total_s(head) - _total_s(tail)
     attacked_s = min(ATTACK_S, vowel_s / 4) if after_silence and not onset else 0.0
     released_s = vowel_s - (min(RELEASE_S, vowel_s / 4) if before_silence and not coda else 0.0)
@@ -150,28 +155,29 @@ def _consonant(kind: str, vowel: Segment, note: Note, tract: _Tract) -> tuple[li
     return [replace(vowel, duration_s=duration_s)], [Burst(kind, 0.0, duration_s, level)]
 
 
-def _rest(
-    rest: Rest, following: Note | None, before: Segment | None, voice: Voice, sample_rate: int
-) -> list[Segment]:
-    """Silence that already has the pitch and the vowel of what follows, so that no note starts with a glide."""
-    if following is not None:
-        vowel = next(letter for letter in following.syllable if letter in "aeiou")
-        pitch_hz, midi = following.pitch_hz, following.midi
-        silence = Segment(0.0, midi, vowel_formants_hz(vowel, pitch_hz, voice), voice.return_hz)
-    elif before is not None:
-        silence = replace(before, duration_s=0.0, voicing=0.0, breath=0.0, vibrato_cents=0.0)
-    else:
-        silence = Segment(0.0, voice.lowest_midi, vowel_formants_hz("a", 0.0, voice), voice.return_hz)
-    if not rest.inhale:
-        return [replace(silence, duration_s=rest.duration_s)]
-    inhale_s = min(INHALE_S, 0.8 * rest.duration_s)
-    hold_s = 0.1 * rest.duration_s if inhale_s < INHALE_S else min(0.06, rest.duration_s - inhale_s)
-    breath = _Tract(1.0, voice.return_hz, voice, sample_rate).breath(INHALE_DB, silence.formants_hz)
+def _rest(rest: Rest, before: Note | None, after: Note | None, voice: Voice, sample_rate: int) -> list[Segment]:
+    """Silence in which pitch and vowel change from the note before to the note after, so that neither is bent."""
+    before, after = before or after, after or before
+    if before is None or after is None:
+        before = after = Note(voice.lowest_midi, 1.0, "a")
+    old, new = (
+        Segment(0.0, note.midi, vowel_formants_hz(vowel, note.pitch_hz, voice), voice.return_hz)
+        for note, vowel in ((before, _vowels(before)[-1]), (after, _vowels(after)[0]))
+    )
+    inhale_s = min(INHALE_S, MOST_INHALE_SHARE * rest.duration_s) if rest.inhale else 0.0
+    held_s = HELD_SHARE * rest.duration_s
+    tract = _Tract(after.pitch_hz, voice.return_hz, voice, sample_rate)
+    breath = tract.breath(after.level_db + INHALE_DB, new.formants_hz)
     return [
-        replace(silence, duration_s=rest.duration_s - inhale_s - hold_s),
-        replace(silence, duration_s=inhale_s, breath=breath),
-        replace(silence, duration_s=hold_s),
+        replace(old, duration_s=held_s),
+        replace(new, duration_s=rest.duration_s - 2 * held_s - inhale_s),
+        replace(new, duration_s=inhale_s, breath=breath),
+        replace(new, duration_s=held_s),
     ]
+
+
+def _vowels(note: Note) -> str:
+    return "".join(letter for letter in note.syllable if letter in "aeiou")
 
 
 @dataclass(frozen=True)

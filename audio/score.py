@@ -16,6 +16,19 @@ SYLLABLE = re.compile(f"({'|'.join(ONSETS)})?([aeiou]{{1,2}})({'|'.join(CODAS)})
 
 LEVEL_RANGE_DB = (-80.0, -16.0)
 MIDI_RANGE = (30.0, 90.0)
+VOICE_RANGES = {
+    "formant_scale": (0.7, 1.4),
+    "vibrato_rate_hz": (1.0, 12.0),
+    "vibrato_extent_cents": (0.0, 300.0),
+    "vibrato_onset_s": (0.0, 10.0),
+    "portamento_s": (0.01, 1.0),
+    "breathiness_db": (-np.inf, 0.0),
+    "open_quotient": (0.2, 1.0),
+    "return_hz": (200.0, 100_000.0),
+    "jitter": (0.0, 0.1),
+    "shimmer": (0.0, 0.3),
+    "drift_cents": (0.0, 100.0),
+}
 
 
 def _check_range(what: str, value: float, allowed: tuple[float, float]) -> None:
@@ -31,7 +44,8 @@ class Note:
     duration_s: from the start of its first consonant to the end of its last, at least 0.1 s.
     syllable: an optional consonant (sh s f h t k p m n l), one vowel (a e i o u) or a glide between two ("ai"), and an
         optional last consonant (all but h).
-    level_db: RMS of the vowel in dBFS, −80 to −16; louder is also brighter. A voice peaks 10 to 14 dB above its RMS.
+    level_db: RMS of the vowel in dBFS, −80 to −16; louder is also brighter. Random voices peak up to 15 dB above it;
+        a far more pressed voice (small open quotient, high return_hz) may pass full scale at the top of the range.
     """
 
     midi: float
@@ -56,7 +70,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Rest:
-    """Silence between phrases; with `inhale` its last half second, or all of it if shorter, is an audible breath."""
+    """Silence between phrases; with `inhale` the singer audibly takes breath in it, for half a second at most."""
 
     duration_s: float
     inhale: bool = False
@@ -67,7 +81,7 @@ class Rest:
 
 @dataclass(frozen=True)
 class Voice:
-    """A singer.
+    """A singer; VOICE_RANGES holds what is allowed.
 
     register: whose vowels; formant_scale: all formants times this (a longer throat is below 1).
     lowest_midi, highest_midi: the compass that random phrases keep to.
@@ -98,12 +112,11 @@ class Voice:
     def __post_init__(self) -> None:
         if self.register not in FORMANTS_HZ:
             raise InputError(f"unknown register {self.register!r}: allowed are {', '.join(FORMANTS_HZ)}")
-        _check_range("a voice's open quotient", self.open_quotient, (0.2, 1.0))
-        _check_range("a voice's formant scale", self.formant_scale, (0.7, 1.4))
-        _check_range("a voice's breathiness (dB)", self.breathiness_db, (-np.inf, 0.0))
+        for name, allowed in VOICE_RANGES.items():
+            _check_range(f"a voice's {name}", getattr(self, name), allowed)
         if not MIDI_RANGE[0] <= self.lowest_midi <= self.highest_midi - 4 <= MIDI_RANGE[1] - 4:
             compass = f"{self.lowest_midi} to {self.highest_midi}"
-            raise InputError(f"a voice's compass (MIDI) is {compass}; allowed are at least 4 semitones between 30 and 90")
+            raise InputError(f"a voice's compass (MIDI) is {compass}; allowed: 4 semitones or more within 30 to 90")
 
     @classmethod
     def random(cls, generator: np.random.Generator) -> Voice:

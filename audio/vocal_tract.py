@@ -89,6 +89,14 @@ def upper_response(frequency_hz: np.ndarray, register: Register, formant_scale: 
     return response
 
 
+def fade_below_nyquist(frequency_hz: np.ndarray, sample_rate: int) -> np.ndarray:
+    """1 up to 0.45 of the sample rate, then a half cosine down to 0 at Nyquist, as a converter's filter has it.
+
+    A response that is not real at Nyquist would ring for the whole length of the FFT.
+    """
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip((frequency_hz / sample_rate - 0.45) / 0.05, 0.0, 1.0))
+
+
 def formant_response(frequency_hz: np.ndarray, formants_hz: np.ndarray) -> np.ndarray:
     """Response of five formants [..., 5] at the frequencies [bins]: shape [..., bins]."""
     response = np.ones((*formants_hz.shape[:-1], len(frequency_hz)), np.complex128)
@@ -109,7 +117,7 @@ def filter_moving(
     """
     fft_samples = 1 << int(RINGING_S * sample_rate + 2 * hop_samples).bit_length()
     frequency = np.fft.rfftfreq(fft_samples, 1 / sample_rate)
-    upper = upper_response(frequency, register, formant_scale)
+    upper = upper_response(frequency, register, formant_scale) * fade_below_nyquist(frequency, sample_rate)
     window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop_samples) / hop_samples)
     framed = sliding_window_view(np.pad(source, hop_samples), 2 * hop_samples)[::hop_samples]
     output = np.zeros(len(source) + hop_samples + fft_samples)
