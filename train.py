@@ -1,4 +1,6 @@
-"""Train a denoiser on pairs of raw takes and mixes:  python train.py CONFIG [section.key=value …] [--run-dir DIR]
+"""Train a denoiser on pairs of raw takes and mixes, or a codec on any audio.
+
+python train.py CONFIG [section.key=value …] [--run-dir DIR] [--dry-run]
 
 To resume, run the same command again. SIGTERM or Ctrl-C finishes the step, saves, and exits with 143 or 130.
 Many processes: accelerate launch [--num_processes N] train.py CONFIG …
@@ -11,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from restyler.codec_config import CodecConfig
+from restyler.codec_training import train_codec
 from restyler.command import Parser, command
 from restyler.config import load_config
 from restyler.dry_run import describe
@@ -31,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         print(describe(config))
         return 0
-    return train(config, options.run_dir or Path("runs") / options.config.stem)
+    run_dir = options.run_dir or Path("runs") / options.config.stem
+    return train_codec(config, run_dir) if isinstance(config, CodecConfig) else train(config, run_dir)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,18 @@ class RunFolder:
             if row["step"] <= step:
                 kept.append(line + "\n")
         write_text_atomic(self._metrics, "".join(kept))
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Has `write` make a folder beside `folder`, then puts it in its place: what stands there is always complete."""
+    fresh, old = folder.with_name(f".{folder.name}.fresh"), folder.with_name(f".{folder.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    write(fresh)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

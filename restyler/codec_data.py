@@ -6,46 +6,80 @@ batch is a pure function of (seed, step), so a resumed run sees what an uninterr
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from scipy.signal import fftconvolve
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
+from tqdm import tqdm
 
 from audio.errors import InputError
-from audio.waveform import Waveform
+from audio.io import read
+from restyler.codec_config import CodecDataSection
+from restyler.pairs import split_of
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
+LONGEST_RESPONSE_S = 1.0
 
 
-@dataclass(frozen=True)
-class Source:
-    """Audio files that are drawn with probability proportional to `weight`."""
-
-    paths: tuple[Path, ...]
-    weight: float = 1.0
-
-
-def find_audio(folder: Path, pattern: str = "**/*") -> tuple[Path, ...]:
-    """Audio files below a folder in sorted order; InputError where there is none."""
-    paths = tuple(sorted(p for p in folder.glob(pattern) if p.suffix.lower() in AUDIO_SUFFIXES))
+def find_audio(folder: Path) -> list[Path]:
+    """Audio files below a folder in sorted order. Raises InputError where there is none."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not paths:
-        raise InputError(f"no audio files ({' '.join(AUDIO_SUFFIXES)}) match {folder}/{pattern}")
+        raise InputError(f"{folder}: no audio files ({' '.join(AUDIO_SUFFIXES)}) there")
     return paths
 
 
 def load_int16(path: Path, sample_rate: int) -> np.ndarray:
-    """A file at `sample_rate` as int16 [samples channels], mono or stereo: compact enough to keep hours in memory."""
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    samples = Waveform(torch.from_numpy(samples[:, :2].T.copy()), rate).resampled(sample_rate).samples
-    return (samples.clamp(-1, 1) * 32767).round().to(torch.int16).numpy().T.copy()
+    """A file at `sample_rate` as int16 [samples channels], mono or stereo: compact enough to keep hours in memory.
+
+    What lies over full scale is brought down by one gain. Raises InputError as audio.io.read does.
+    """
+    samples = read(path).resampled(sample_rate).samples
+    samples = samples / samples.abs().amax().clamp_min(1.0)
+    return (samples * 32767).round().to(torch.int16).numpy().T.copy()
 
 
-class ExcerptStream(IterableDataset):
+def excerpt_streams(
+    data: CodecDataSection, *, sample_rate: int, hop_samples: int, seed: int, batch_size: int, crop_s: float
+) -> tuple[ExcerptStream, ExcerptStream]:
+    """Training and validation excerpts, whole frames long. Validation has other files, chosen by a hash of their
+    path below the source's folder, and no augmentation. Raises InputError where a source can't be read or split."""
+    pools: dict[str, list[list[np.ndarray]]] = {"train": [], "validation": []}
+    for source in data.sources:
+        folder = Path(source.path)
+        split: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
+        for path in tqdm(find_audio(folder), desc=f"reading {folder.name}", unit="file"):
+            key = path.relative_to(folder).as_posix()
+            split[split_of(key, data.validation_fraction)].append(load_int16(path, sample_rate))
+        for name, pool in split.items():
+            if not pool:
+                raise InputError(
+                    f"{folder}: no file falls in the {name} split (data.validation_fraction is "
+                    f"{data.validation_fraction})"
+                )
+            pools[name].append(pool)
+    responses = []
+    for path in find_audio(Path(data.impulse_responses)) if data.impulse_responses else []:
+        response = load_int16(path, sample_rate)[: round(LONGEST_RESPONSE_S * sample_rate)].T.astype(np.float32)
+        responses.append(np.broadcast_to(response, (2, response.shape[1])) / np.sqrt((response**2).sum() + 1e-9))
+    samples = max(1, round(crop_s * sample_rate / hop_samples)) * hop_samples
+    weights = [source.weight for source in data.sources]
+
+    def stream(name: str, *, augment: bool, seed: int) -> ExcerptStream:
+        return ExcerptStream(
+            pools[name], weights, responses, sample_rate=sample_rate, samples=samples, batch_size=batch_size,
+            seed=seed, augment=augment,
+        )
+
+    return stream("train", augment=data.augment, seed=seed), stream("validation", augment=False, seed=seed)
+
+
+class ExcerptStream(IterableDataset[torch.Tensor]):
     """Batches of varied stereo excerpts, float32 [batch 2 samples], from `start_step` on without end."""
 
     def __init__(
@@ -58,21 +92,26 @@ class ExcerptStream(IterableDataset):
         samples: int,
         batch_size: int,
         seed: int,
-        start_step: int = 0,
-        augment: bool = True,
+        augment: bool,
     ) -> None:
         self.pools, self.impulse_responses = pools, impulse_responses
         # Within a pool a file counts by its length, so every second is as likely as any other.
         self.lengths = [np.array([len(a) for a in pool], dtype=float) for pool in pools]
         self.weights = np.array(weights, dtype=float) / np.sum(weights)
         self.sample_rate, self.samples, self.batch_size = sample_rate, samples, batch_size
-        self.seed, self.start_step, self.augment = seed, start_step, augment
+        self.seed, self.start_step, self.augment = seed, 0, augment
+
+    def without_augmentation(self) -> ExcerptStream:
+        """The same sound as it is on disk."""
+        plain = copy.copy(self)
+        plain.augment = False
+        return plain
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        step = self.start_step
-        while True:
+        worker = get_worker_info()  # DataLoader takes from its workers in turn
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in itertools.count(self.start_step + first, stride):
             yield self.batch(step)
-            step += 1
 
     def batch(self, step: int) -> torch.Tensor:
         rng = np.random.default_rng([self.seed, step])

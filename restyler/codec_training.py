@@ -1,153 +1,253 @@
-"""Training of the pocket codec: reconstruction under latent noise, started from principal components."""
+"""Training of the pocket codec: reconstruction under latent noise, and, if asked for, against a discriminator."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
+import signal
 import time
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from encodec.msstftd import MultiScaleSTFTDiscriminator
 from torch import nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
+from audio.errors import InputError
+from codec.balancer import LossBalancer
+from codec.discriminator import discriminator_loss, generator_losses
 from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
-from restyler.codec_data import ExcerptStream
+from restyler.checkpoints import RunFolder, replace_folder
+from restyler.codec_config import CodecConfig, FineTuneSection
+from restyler.codec_data import ExcerptStream, excerpt_streams
+from restyler.codec_start import latent_statistics, start_from_principal_components
+from restyler.optimisation import learning_rate
+from restyler.seeds import generator
+from restyler.stopping import StopRequest
 
-WHITENING = 0.7  # share of a bin's level (in log) that the bin scale takes out before principal components
+STATISTICS_BATCHES = 50
 
 
-@torch.no_grad()
-def start_from_principal_components(codec: PocketCodec, batches: list[torch.Tensor], *, components: int) -> None:
-    """Set the bin scale and the linear path from data, so that training starts from the best linear code.
+class NoisyRoundTrip(nn.Module):
+    """Encoder, Gaussian noise in units of each channel's standard deviation, decoder: what is trained.
 
-    batches: stereo excerpts [batch 2 samples]. The first `components` latent channels become whitened principal
-    components of the scaled coefficients; the other channels are left to the networks.
+    The noise makes the decoder forgiving towards a denoiser's small errors, and keeps the encoder from hiding
+    information in digits that no denoiser will ever get right.
     """
-    shapes = []
-    for batch in batches:
-        coefficients, level = codec.analyse(batch)
-        shapes.append(coefficients[level > math.log(1e-3)])
-    shape = torch.cat(shapes)
-    codec.bin_scale.copy_(shape.square().mean(0).sqrt().clamp_min(1e-5) ** WHITENING)
-    y = (shape / codec.bin_scale).double()
-    variance, vectors = torch.linalg.eigh(y.T @ y / len(y))
-    vectors = vectors.flip(-1)[:, :components]
-    std = variance.flip(-1)[:components].sqrt()
-    codec.encoder_linear.weight.zero_()
-    codec.decoder_linear.weight.zero_()
-    codec.encoder_linear.weight[:components] = (vectors / std).T.float()
-    codec.decoder_linear.weight[:, :components] = (vectors * std).float()
-    nn.init.normal_(codec.encoder_out.weight[components:], std=0.05)
+
+    def __init__(self, codec: PocketCodec, *, frozen_encoder: bool) -> None:
+        super().__init__()
+        self.codec, self.frozen_encoder = codec, frozen_encoder
+
+    def forward(self, audio: torch.Tensor, noise: torch.Tensor, noise_std: torch.Tensor) -> torch.Tensor:
+        """audio [batch 2 samples], noise [batch latent frames], noise_std [batch] → audio [batch 2 samples]."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_encoder):
+            latents = self.codec.encode_frames(audio)
+        std = latents.detach().std(dim=(0, 2), keepdim=True)
+        return self.codec.decode_frames(latents + noise * std * noise_std[:, None, None])
 
 
-def noisy_reconstruction(
-    codec: PocketCodec, audio: torch.Tensor, *, noise: torch.Tensor, noise_std: torch.Tensor, frozen_encoder: bool
-) -> torch.Tensor:
-    """Round trip [batch 2 samples] with Gaussian noise on the latents, in units of each channel's standard deviation.
+def sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
+    """Signal-to-distortion ratio over all channels, [batch], in dB."""
+    error = (reference - estimate).square().sum((1, 2))
+    return 10 * torch.log10(reference.square().sum((1, 2)).clamp_min(1e-9) / error.clamp_min(1e-9))
 
-    noise: [batch latent frames], standard normal; noise_std: [batch].
+
+def build_codec_to_train(config: CodecConfig, stream: ExcerptStream | None) -> PocketCodec:
+    """A codec at its start: principal components of the stream's excerpts (random without a stream), or a saved one."""
+    sizes = config.codec.model_dump()
+    if isinstance(config.start, FineTuneSection):
+        try:
+            codec = PocketCodec.from_pretrained(config.start.path, local_files_only=True)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"start.path: no pocket codec can be read from {config.start.path}: {reason}") from None
+        different = [f"{key} is {codec.config[key]}" for key in sizes if codec.config[key] != sizes[key]]
+        if different:
+            raise InputError(f"start.path: the codec of {config.start.path} has other sizes: {', '.join(different)}")
+        return codec.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(config.seed, "weights").get_state())
+        codec = PocketCodec(**sizes)
+        if stream is not None:
+            batches = [stream.batch(number) for number in range(config.start.batches)]
+            start_from_principal_components(codec, batches, components=config.start.components)
+    return codec
+
+
+def train_codec(config: CodecConfig, run_dir: Path) -> int:
+    """Trains until config.training.steps, from the newest checkpoint of the run folder where there is one; the codec
+    is exported to RUN/codec with every checkpoint.
+
+    Returns the exit code: 0 when done, 128 + signal when stopped. Raises InputError for unusable data or run folder.
     """
-    with torch.set_grad_enabled(not frozen_encoder):
-        latents = codec.encode_frames(audio)
-    std = latents.detach().std(dim=(0, 2), keepdim=True)
-    return codec.decode_frames(latents + noise * std * noise_std[:, None, None])
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1 or config.training.batch_size < 1:
+        raise InputError(f"a codec is trained by one process, not {accelerator.num_processes}")
+    run = RunFolder(run_dir)
+    run.claim("config", config.model_dump(mode="json"))
+    sizes = PocketCodec(**config.codec.model_dump())
+    streams = excerpt_streams(
+        config.data, sample_rate=sizes.sample_rate, hop_samples=sizes.hop_samples, seed=config.seed,
+        batch_size=config.training.batch_size, crop_s=config.training.crop_s,
+    )
+    return CodecTrainer(config, run, accelerator, *streams).run_to_end()
 
 
-@torch.no_grad()
-def latent_statistics(codec: PocketCodec, batches: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per-channel mean and standard deviation of the raw latents of active frames, each [latent]."""
-    latents = torch.cat([codec.encode_frames(batch).transpose(1, 2).flatten(0, 1) for batch in batches])
-    latents = latents[latents[:, 0] > math.log(1e-3)]
-    return latents.mean(0), latents.std(0)
+class CodecTrainer:
+    """One run: codec, optional discriminator, their optimisers, EMA, and the loop over steps."""
 
+    def __init__(
+        self,
+        config: CodecConfig,
+        run: RunFolder,
+        accelerator: Accelerator,
+        training: ExcerptStream,
+        validation: ExcerptStream,
+    ) -> None:
+        self.config, self.run, self.accelerator = config, run, accelerator
+        self.training, self.validation = training, validation
+        checkpoint = run.newest()
+        self.codec = build_codec_to_train(config, None if checkpoint else training).to(accelerator.device)
+        self.frozen = isinstance(config.start, FineTuneSection) and config.start.frozen_encoder
+        self.model = NoisyRoundTrip(self.codec, frozen_encoder=self.frozen)
+        names = [n for n, _ in self.codec.named_parameters() if not (self.frozen and n.startswith("encoder"))]
+        self.trained = [p for n, p in self.codec.named_parameters() if n in set(names)]
+        self.optimiser = torch.optim.AdamW(
+            self.trained, lr=config.optim.lr, betas=config.optim.betas, weight_decay=config.optim.weight_decay
+        )
+        self.ema = EMAModel(
+            self.codec.parameters(), decay=config.ema.decay, use_ema_warmup=True, power=config.ema.warmup_power
+        )
+        self.parts: dict[str, object] = {"codec": self.codec, "optimiser": self.optimiser, "ema": self.ema}
+        if config.adversarial is not None:
+            self._add_discriminator()
+        self.step = 0
+        if checkpoint:
+            state = run.load(checkpoint)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])  # type: ignore[attr-defined]
+            self.ema.to(accelerator.device)
+            self.step = state["step"]
+            accelerator.print(f"resuming after step {self.step} from {checkpoint}")
+        run.forget_after(self.step)
 
-def learning_rate(step: int, *, peak: float, final: float, warmup_steps: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine from `peak` to `final`."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
-    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
+    def _add_discriminator(self) -> None:
+        chosen = self.config.adversarial
+        assert chosen is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(generator(self.config.seed, "discriminator").get_state())
+            self.discriminator = MultiScaleSTFTDiscriminator(filters=chosen.filters, in_channels=2, out_channels=1)
+        self.discriminator.to(self.accelerator.device)
+        self.discriminator_optimiser = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=chosen.lr, betas=self.config.optim.betas
+        )
+        weights = {name: weight for name, weight in self.config.losses.model_dump().items() if weight}
+        self.balancer = LossBalancer(weights | {"adversarial": chosen.adversarial, "feature": chosen.feature})
+        self.parts |= {
+            "discriminator": self.discriminator, "discriminator_optimiser": self.discriminator_optimiser,
+            "balancer": self.balancer,
+        }
 
-
-def save_checkpoint(path: Path, state: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def train_codec(
-    codec: PocketCodec,
-    stream: ExcerptStream,
-    run_dir: Path,
-    *,
-    steps: int,
-    peak_lr: float,
-    final_lr: float,
-    warmup_steps: int,
-    loss_weights: dict[str, float],
-    noise_range: tuple[float, float],
-    frozen_encoder: bool,
-    save_every: int,
-    log_every: int = 10,
-) -> None:
-    """Train until `steps`, resuming from the run folder's checkpoint where there is one."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = run_dir / "checkpoint.pt"
-    trained = [p for n, p in codec.named_parameters() if not (frozen_encoder and n.startswith("encoder"))]
-    optimiser = torch.optim.AdamW(trained, lr=peak_lr, betas=(0.8, 0.99), weight_decay=1e-3)
-    average = {n: p.detach().clone() for n, p in codec.state_dict().items()}
-    step = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        codec.load_state_dict(state["codec"])
-        optimiser.load_state_dict(state["optimiser"])
-        average, step = state["average"], state["step"]
-    stream.start_step = step
-    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8))
-    started, since = time.monotonic(), step
-    sums: dict[str, float] = {}
-    with (run_dir / "metrics.jsonl").open("a") as log:
-        while step < steps:
-            audio = next(batches)
-            generator = torch.Generator().manual_seed(stream.seed * 1_000_003 + step)
-            noise = torch.randn(
-                len(audio), codec.latent_dim, audio.shape[-1] // codec.hop_samples, generator=generator
-            )
-            low, high = noise_range
-            noise_std = low + (high - low) * torch.rand(len(audio), generator=generator)
-            output = noisy_reconstruction(
-                codec, audio, noise=noise, noise_std=noise_std, frozen_encoder=frozen_encoder
-            )
-            terms = reconstruction_losses(audio, output, sample_rate=codec.sample_rate)
-            loss = sum(weight * terms[name].mean() for name, weight in loss_weights.items())
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(trained, 1.0)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(
-                    step, peak=peak_lr, final=final_lr, warmup_steps=warmup_steps, steps=steps
-                )
-            if torch.isfinite(norm):
-                optimiser.step()
-            decay = min(0.998, (1 + step) / (10 + step))
-            for name, value in codec.state_dict().items():
-                average[name].lerp_(value, 1 - decay)
-            step += 1
-            with torch.no_grad():
-                error = (audio - output).square().sum((1, 2))
-                sdr_db = (10 * torch.log10(audio.square().sum((1, 2)) / error.clamp_min(1e-9))).median()
-            for name, value in {"loss": loss, "grad_norm": norm, "sdr_db": sdr_db, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach().mean())
-            if step % log_every == 0:
-                row = {"step": step, **{k: round(v / log_every, 4) for k, v in sums.items()}}
-                row["lr"] = optimiser.param_groups[0]["lr"]
-                row["steps_per_s"] = round((step - since) / (time.monotonic() - started), 3)
-                log.write(json.dumps(row) + "\n")
-                log.flush()
+    def run_to_end(self) -> int:
+        config = self.config
+        steps = config.training.steps
+        stop = StopRequest()
+        self.training.start_step = self.step
+        loader = DataLoader(self.training, batch_size=None, num_workers=config.training.workers)
+        started, first = time.monotonic(), self.step
+        sums: dict[str, float] = {}
+        bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=1.0)
+        batches = iter(loader)
+        while self.step < steps:
+            for name, value in self._train_step(next(batches).to(self.accelerator.device)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            self.step += 1
+            bar.update()
+            done = self.step == steps
+            if done or self.step % config.training.log_every == 0:
+                count = (self.step - 1) % config.training.log_every + 1
+                rate = (self.step - first) / (time.monotonic() - started)
+                row = {name: value / count for name, value in sums.items()}
+                self.run.log({"step": self.step} | row | {"steps_per_s": rate})
+                bar.set_postfix(loss=f"{row['loss']:.3f}")
                 sums = {}
-            if step % save_every == 0 or step == steps:
-                state = {"codec": codec.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
-                save_checkpoint(checkpoint, {**state, "step": step})
+            if done or self.step % config.validation.every == 0:
+                self.run.log({"step": self.step} | self.validate())
+            if done or stop.signal is not None or self.step % config.training.save_every == 0:
+                self._save()
+            if stop.signal is not None and not done:
+                break
+        bar.close()
+        stop.restore()
+        if self.step < steps:
+            return 128 + (stop.signal or signal.SIGTERM)
+        self.accelerator.print(f"trained codec: {self.run.path / 'codec'}")
+        return 0
+
+    def _train_step(self, audio: torch.Tensor) -> dict[str, float]:
+        """One step on [batch 2 samples]; what it measured, as numbers for the log."""
+        config = self.config
+        rate = learning_rate(self.step, config.training.steps, config.optim)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        frames = audio.shape[-1] // self.codec.hop_samples
+        draws = generator(config.seed, "latent noise", self.step)
+        noise = torch.randn(len(audio), self.codec.latent_dim, frames, generator=draws).to(audio.device)
+        noise_std = (config.training.latent_noise * torch.rand(len(audio), generator=draws)).to(audio.device)
+        output = self.model(audio, noise, noise_std)
+        terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
+        losses = {name: terms[name].mean() for name, weight in config.losses.model_dump().items() if weight}
+        measured = {name: float(term.mean()) for name, term in terms.items()}
+        if config.adversarial is None:
+            weights = config.losses.model_dump()
+            loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+            measured["loss"] = float(loss)
+        else:
+            rivals = discriminator_loss(self.discriminator, audio, output)
+            self.discriminator_optimiser.zero_grad(set_to_none=True)
+            rivals.backward()
+            self.discriminator_optimiser.step()
+            losses |= generator_losses(self.discriminator, audio, output)
+            measured |= {"discriminator": float(rivals), **{name: float(value) for name, value in losses.items()}}
+            measured["loss"] = math.fsum(self.balancer.weights[name] * float(value) for name, value in losses.items())
+            loss = self.balancer(losses, output)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.trained, config.optim.clip))
+        if math.isfinite(norm):  # else the step is skipped, and the log's skipped share says so
+            self.optimiser.step()
+            self.ema.step(self.codec.parameters())
+        measured |= {"grad_norm": norm, "lr": rate, "skipped": float(not math.isfinite(norm))}
+        return measured | {"sdr_db": float(sdr_db(audio, output.detach()).median())}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Noise-free round trip of the EMA weights on fixed excerpts of files never trained on."""
+        self.ema.store(self.codec.parameters())
+        self.ema.copy_to(self.codec.parameters())
+        found: dict[str, list[float]] = {}
+        for number in range(self.config.validation.batches):
+            audio = self.validation.batch(number).to(self.accelerator.device)
+            output = self.codec.decode_frames(self.codec.encode_frames(audio))
+            terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
+            for name, values in (terms | {"sdr_db": sdr_db(audio, output)}).items():
+                found.setdefault(f"val_{name}", []).extend(values.tolist())
+        self.ema.restore(self.codec.parameters())
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    @torch.no_grad()
+    def _save(self) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}  # type: ignore[attr-defined]
+        self.run.save(self.step, state | {"step": self.step}, keep=self.config.training.keep)
+        self.ema.store(self.codec.parameters())
+        self.ema.copy_to(self.codec.parameters())
+        if not self.frozen:  # else they would become another codec's latents
+            plain = self.training.without_augmentation()
+            batches = [plain.batch(number).to(self.accelerator.device) for number in range(STATISTICS_BATCHES)]
+            self.codec.set_statistics(*latent_statistics(self.codec, batches))
+        replace_folder(self.run.path / "codec", self.codec.save_pretrained)
+        self.ema.restore(self.codec.parameters())

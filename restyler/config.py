@@ -8,23 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from audio.errors import InputError
 from audio.features import FEATURES
+from restyler.codec_config import CodecConfig
+from restyler.sections import (
+    EmaSection,
+    Loudness,
+    NonNegative,
+    NonNegativeFloat,
+    OptimSection,
+    Positive,
+    PositiveFloat,
+    Probability,
+    Section,
+)
 from restyler.yamltree import Tree, merge, override_tree, read_tree
-
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Loudness = Annotated[float, Field(ge=-70, le=0)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FolderData(Section):
@@ -103,20 +104,6 @@ class DropoutSection(Section):
     all: Probability
 
 
-class OptimSection(Section):
-    lr: PositiveFloat
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
-    weight_decay: NonNegativeFloat
-    warmup_steps: NonNegative
-    schedule: Literal["cosine", "constant"]
-    clip: PositiveFloat
-
-
-class EmaSection(Section):
-    decay: Annotated[float, Field(ge=0, lt=1)]
-    warmup_power: PositiveFloat
-
-
 class TrainingSection(Section):
     steps: Positive
     batch_size: Positive
@@ -188,8 +175,8 @@ class DenoiserConfig(Section):
         return self
 
 
-Config = DenoiserConfig
-TASKS: dict[str, type[Config]] = {"denoiser": DenoiserConfig}
+Config = DenoiserConfig | CodecConfig
+TASKS: dict[str, type[Config]] = {"denoiser": DenoiserConfig, "codec": CodecConfig}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

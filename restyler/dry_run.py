@@ -8,17 +8,38 @@ import torch
 import yaml
 from torch import nn
 
+from codec.pocket import PocketCodec
 from restyler.building import TrainingModel, build_codec, build_model
-from restyler.config import DenoiserConfig, EncodecChoice
+from restyler.codec_config import CodecConfig
+from restyler.config import Config, DenoiserConfig, EncodecChoice
 from restyler.pairs import read_pairs, style_names
 from restyler.synthetic import CHAINS
 
 
-def describe(config: DenoiserConfig) -> str:
+def describe(config: Config) -> str:
     """The resolved config as YAML, parameters per module, estimated memory and audio per step; writes nothing.
 
     Raises InputError where training would for the same reason: no pairs, no codec, sizes that don't fit.
     """
+    return describe_codec(config) if isinstance(config, CodecConfig) else describe_denoiser(config)
+
+
+def describe_codec(config: CodecConfig) -> str:
+    codec = PocketCodec(**config.codec.model_dump())
+    parts = {"encoder": 0, "decoder": 0}
+    for name, parameter in codec.named_parameters():
+        parts[name[:7]] += parameter.numel()
+    audio_s = config.training.batch_size * config.training.crop_s
+    return "\n".join([
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        *(f"{name:<14} {size:>12,} parameters" for name, size in parts.items()),
+        f"memory         {4 * 5 * count(codec) / 2**30:.2f} GiB for weights, gradients, optimiser and average",
+        f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
+        f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
+    ])
+
+
+def describe_denoiser(config: DenoiserConfig) -> str:
     if config.data.kind == "synthetic":
         styles = sorted(CHAINS)
     else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 
 from codec.base import LatentCodec
 from diffusion.sampling import make_scheduler
 from restyler.building import TrainingModel
+from restyler.checkpoints import replace_folder
 from restyler.config import DenoiserConfig
 from restyler.data import Statistics
 from restyler.pipeline import VocalRestylePipeline
@@ -36,11 +36,4 @@ def export_pipeline(
         },
         training=config.model_dump(mode="json"),
     )
-    fresh, old = folder.with_name(f".{folder.name}.fresh"), folder.with_name(f".{folder.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    pipeline.save_pretrained(fresh)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(folder, pipeline.save_pretrained)

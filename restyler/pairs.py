@@ -29,13 +29,17 @@ class Pair:
     chain: str | None = None
 
 
-def read_pairs(folder: Path, *, validation_fraction: float) -> list[Pair]:
+def read_pairs(
+    folder: Path, *, validation_fraction: float, needed: Sequence[str] = ("train", "validation")
+) -> list[Pair]:
     """All pairs of a folder, sorted by key and mix.
 
     With FOLDER/pairs.jsonl: one JSON object a line with the keys `key`, `raw`, `mix` (paths relative to the folder),
     and optionally `split`, `style`, `chain`; other columns are for people. Without it: FOLDER/raw/X.* belongs to
     FOLDER/mix/X.*, and X is the key. A pair without a given split goes to validation or training by a hash of its
     key: with all mixes of its take, and for good, whatever else is added.
+
+    needed: splits that must not be empty.
 
     Raises InputError for a missing folder, a malformed row, a mix given twice, one take in two splits, missing files
     and files without a partner.
@@ -48,7 +52,7 @@ def read_pairs(folder: Path, *, validation_fraction: float) -> list[Pair]:
         if manifest.exists()
         else _from_folders(folder, validation_fraction)
     )
-    for split in ("train", "validation"):
+    for split in needed:
         if not any(pair.split == split for pair in pairs):
             raise InputError(
                 f"{folder}: none of its {len(pairs)} pairs is in the {split} split"
