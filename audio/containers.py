@@ -49,7 +49,7 @@ def _promised_bytes(handle: FileIO, head: bytes) -> int | None:
         return _end_of_data_chunk(handle, 12, "<4sI" if magic == b"RIFF" else ">4sI", even=True)
     if magic == b"caff":
         return _end_of_data_chunk(handle, 8, ">4sq", even=False)
-    if magic == b"RF64" and head[12:16] == b"ds64":
+    if magic == b"RF64" and head[12:16] == b"ds64" and len(head) >= 28:
         return 8 + struct.unpack_from("<Q", head, 20)[0]
     if magic == b"riff" and len(head) >= 24:  # Sony Wave64: the size follows a 16-byte identifier
         size = struct.unpack_from("<Q", head, 16)[0]

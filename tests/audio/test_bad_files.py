@@ -166,6 +166,14 @@ def test_one_missing_byte_is_noticed(tmp_path: Path, container: str, subtype: st
         read(tmp_path / "take")
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_cut_between_two_pages_is_noticed(tmp_path: Path, subtype: str) -> None:
+    whole = saved("OGG", subtype)
+    (tmp_path / "take.ogg").write_bytes(whole[: whole.rindex(b"OggS")])
+    with pytest.raises(InputError, match="truncated: its last page is not the end of the stream"):
+        read(tmp_path / "take.ogg")
+
+
 def test_metadata_before_the_samples_does_not_hide_a_cut(tmp_path: Path) -> None:
     """An MP3 may start with a picture, a WAV with chunks of odd length."""
     mp3 = saved("MP3", "MPEG_LAYER_III")
@@ -207,7 +215,7 @@ def test_damage_gives_audio_or_an_input_error(
     assert bool(heard.samples.isfinite().all())
 
 
-MAGIC = [b"", b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"OggS", b"ID3\x04", b"fLaC", b"\xff\xfb"]
+MAGIC = [b"", b"RIFF", b"RF64____WAVEds64", b"riff", b"FORM", b".snd", b"caff", b"OggS", b"ID3\x04", b"fLaC", b"\xff\xfb"]
 
 
 @settings(max_examples=60, deadline=None)

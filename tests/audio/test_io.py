@@ -88,6 +88,16 @@ def test_wav_streamed_by_sox_is_read_to_its_end(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(streamed).samples.T.numpy() * 32768, samples)
 
 
+def test_an_mp3_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
+    """libsndfile then only estimates the number of samples, so that estimate is no promise."""
+    soundfile.write(tmp_path / "source.wav", noise(2.0), RATE_HZ)
+    command = ["ffmpeg", "-loglevel", "error", "-i", str(tmp_path / "source.wav"), "-b:a", "128k", "-write_xing", "0"]
+    (tmp_path / "take.mp3").write_bytes(_pipe([*command, "-f", "mp3", "-"]))
+    with soundfile.SoundFile(tmp_path / "take.mp3") as file:
+        estimate = file.frames
+    assert 2 * RATE_HZ <= read(tmp_path / "take.mp3").samples.shape[1] < estimate
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_what_is_written_is_read_back_to_24_bits(tmp_path: Path, suffix: str, channels: int) -> None:
