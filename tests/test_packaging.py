@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,19 @@ def test_the_lock_satisfies_the_project() -> None:
         requirement = Requirement(text)
         pin = pinned_version(locked[canonicalize_name(requirement.name)])
         assert requirement.specifier.contains(pin), f"{text} is locked at {pin}"
+
+
+def test_dependencies_are_exactly_what_the_code_imports() -> None:
+    """A package that only happens to be there, as another's dependency, may be gone tomorrow."""
+    distributions = packages_distributions()
+    files = [file for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    foreign = {module.partition(".")[0] for module in modules} - {*PACKAGES, *sys.stdlib_module_names}
+    imported = {canonicalize_name(distributions[module][0]) for module in foreign}
+    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert declared - {"wandb"} == imported  # wandb is imported by Accelerate, which we ask for that tracker
 
 
 def test_no_file_speaks_of_one_machine(repository_files: list[Path]) -> None:
