@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from auraloss.freq import MultiResolutionSTFTLoss, SumAndDifferenceSTFTLoss
 
 from audio.errors import InputError
 from audio.loudness import integrated_loudness_lufs
@@ -31,12 +32,8 @@ def spectral_distance(reference: Waveform, estimate: Waveform) -> SpectralDistan
 
     Spectral convergence plus L1 of log magnitudes at FFT sizes 128, 512 and 2048, hop a quarter, A-weighted: the
     settings of DiffVox (Yu et al. 2025), computed by auraloss (Steinmetz & Reiss 2020). Raises ValueError for signals
-    of different shape or rate, InputError for a silent one or without the extra `evaluate`.
+    of different shape or rate, InputError for a silent one.
     """
-    try:
-        from auraloss.freq import MultiResolutionSTFTLoss, SumAndDifferenceSTFTLoss
-    except ImportError:
-        raise InputError("distances need the extra `evaluate`: pip install 'vocal-restyler[evaluate]'") from None
     if reference.sample_rate != estimate.sample_rate or reference.samples.shape != estimate.samples.shape:
         raise ValueError(
             f"compared are signals of one shape and rate, not {list(reference.samples.shape)} at "
