@@ -9,12 +9,14 @@ import argparse
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,6 +84,15 @@ def number(lowest: float, highest: float) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def assignment(text: str) -> tuple[str, float]:
+    """An argument type: NAME=VALUE with a number."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
 
 
 def shown(text: object) -> str:

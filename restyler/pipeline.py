@@ -28,6 +28,7 @@ from restyler.model_folder import check_manifest, write_manifest
 Progress = Callable[[int, int], None]
 HIGHEST_GUIDANCE = 20.0  # far beyond what any style survives
 HIGHEST_STEPS = 1000
+CONTROL_REACH = 4.0  # standard deviations around the mean of the training pairs
 
 
 class SamplingDefaults(BaseModel):
@@ -114,8 +115,10 @@ class VocalRestylePipeline(DiffusionPipeline):
     ) -> Settings:
         """The caller's wishes, checked, over the model's defaults.
 
-        style: one of `styles`, None for not told. controls: by name, in their own unit; those left out are not told.
-        steps: 1 … 1000. guidance: 0 … 20, 1 follows the style as trained. sigma: how freely the mixes may differ,
+        style: one of `styles`, None for not told. controls: by name, in their own unit, within four standard
+        deviations of the training pairs; those left out are not told.
+        steps: 1 … 1000. guidance: 0 … 20, 1 follows style, reference and
+        controls as trained. sigma: how freely the mixes may differ,
         0 … the denoiser's `sigma_max`.
 
         Raises InputError for what is unknown or out of range.
@@ -135,15 +138,19 @@ class VocalRestylePipeline(DiffusionPipeline):
         for name, value in chosen.controls.items():
             if name not in defaults.controls:
                 raise InputError(f"unknown control {name!r} (allowed: {', '.join(defaults.controls) or 'none'})")
-            if not abs(value) < float("inf"):
-                raise InputError(f"control {name}: {value} is not a finite number")
+            mean, std = defaults.controls[name]
+            if not abs(value - mean) <= CONTROL_REACH * std:
+                lowest, highest = mean - CONTROL_REACH * std, mean + CONTROL_REACH * std
+                raise InputError(
+                    f"control {name}: {lowest:.3g} to {highest:.3g} is possible for this model, not {value:g}"
+                )
         if not 1 <= chosen.steps <= HIGHEST_STEPS:
             raise InputError(f"steps: 1 to {HIGHEST_STEPS} are possible, not {chosen.steps}")
         if not 0 <= chosen.guidance <= HIGHEST_GUIDANCE:
             raise InputError(f"guidance: 0 to {HIGHEST_GUIDANCE:g} is possible, not {chosen.guidance}")
         if bridge and not (chosen.sigma is not None and 0 <= chosen.sigma <= self.denoiser.config.sigma_max):
-            highest = self.denoiser.config.sigma_max
-            raise InputError(f"sigma: 0 to {highest:g} is possible for this model, not {chosen.sigma}")
+            sigma_max = self.denoiser.config.sigma_max
+            raise InputError(f"sigma: 0 to {sigma_max:g} is possible for this model, not {chosen.sigma}")
         prepare(self.scheduler, chosen.steps)
         return chosen
 
@@ -195,6 +202,7 @@ class VocalRestylePipeline(DiffusionPipeline):
             raise ValueError(f"at least one seed and a batch of at least 1, not {list(seeds)} and {max_batch}")
         latents, gain, samples = self._encode(raw, "the take")
         conditions = self._conditions(latents, settings, reference)
+        told = bool(conditions.pooled.any())  # where nothing is told there is nothing to exaggerate, at twice the cost
         shape = latents.shape[1:]
         for done in range(0, len(seeds), max_batch):
             batch = seeds[done : done + max_batch]
@@ -204,7 +212,7 @@ class VocalRestylePipeline(DiffusionPipeline):
                 Conditions(conditions.aligned.expand(len(batch), -1, -1), conditions.pooled.expand(len(batch), -1)),
                 scheduler=self.scheduler,
                 steps=settings.steps,
-                guidance=settings.guidance,
+                guidance=settings.guidance if told else 1.0,
                 sigma=settings.sigma,
                 noise=noise.to(self.device),
                 window_frames=self.defaults.window_frames,
@@ -229,10 +237,10 @@ class VocalRestylePipeline(DiffusionPipeline):
         if settings.style is not None:
             told["style"] = torch.tensor([self.conditioner.style_index(settings.style)], device=self.device)
         if settings.controls:
-            scaled = [
-                (settings.controls.get(name, float("nan")) - mean) / std
-                for name, (mean, std) in ((name, self.defaults.controls[name]) for name in self.conditioner.config.controls)
-            ]
+            scaled = []
+            for name in self.conditioner.config.controls:
+                mean, std = self.defaults.controls[name]
+                scaled.append((settings.controls.get(name, float("nan")) - mean) / std)
             told["controls"] = torch.tensor([scaled], device=self.device)
         if reference is not None:
             told["reference"] = self._encode(reference, "the reference")[0]
@@ -267,9 +275,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         Raises InputError for a folder that is no model, damaged or incomplete (`check_manifest`).
         """
         check_manifest(Path(pretrained_model_name_or_path))
-        pipeline = super().from_pretrained(
-            pretrained_model_name_or_path, use_safetensors=True, local_files_only=True
-        )
+        pipeline = super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, local_files_only=True)
         return pipeline.to(device)
 
 

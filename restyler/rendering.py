@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from tqdm import tqdm
 
 from audio.errors import InputError
 from audio.io import write
 from audio.loudness import integrated_loudness_lufs, match_loudness, true_peak_db
 from audio.waveform import Waveform
+from restyler.command import shown
 from restyler.model_folder import MANIFEST
 from restyler.pipeline import Progress, Settings, VocalRestylePipeline
 
@@ -33,11 +36,11 @@ class Mix:
         """One line for the terminal."""
         levels = f"{integrated_loudness_lufs(self.waveform):.1f} LUFS, {true_peak_db(self.waveform):.1f} dBTP"
         note = " (quieter than wanted: the peak ceiling of -1 dBTP wins)" if self.limited else ""
-        return f"{self.path}  seed {self.seed}  {levels}{note}"
+        return f"{shown(self.path)}  seed {self.seed}  {levels}{note}"
 
 
 def load_model(folder: Path, device: str) -> VocalRestylePipeline:
-    """The model in `folder` on `device`: auto (an NVIDIA or Apple GPU if there is one), cpu, cuda, cuda:N or mps.
+    """The model in `folder` on `device`: auto (the first GPU if there is one), cpu, cuda or cuda:N.
 
     Raises InputError for a device that is unknown or absent, and for a folder that is no intact model.
     """
@@ -47,10 +50,10 @@ def load_model(folder: Path, device: str) -> VocalRestylePipeline:
 
 
 def _device(name: str) -> torch.device:
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    gpus = torch.cuda.device_count()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    there = ["cpu"] + ["cuda"] * cuda + [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["mps"] * mps
+        return torch.device("cuda" if gpus else "cpu")
+    there = ["cpu"] + ["cuda"] * bool(gpus) + [f"cuda:{i}" for i in range(gpus)]
     if name not in there:
         raise InputError(f"device {name!r} is not there (allowed here: auto, {', '.join(there)})")
     return torch.device(name)
@@ -59,6 +62,18 @@ def _device(name: str) -> torch.device:
 def model_name(folder: Path) -> str:
     """Folder name and a hash over the manifest, which holds the hash of every file: says exactly which model it was."""
     return f"{folder.resolve().name} {hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]}"
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Progress]:
+    """A progress bar on stderr, where that is a terminal; what it yields is told (steps done, steps in all)."""
+    with tqdm(desc=what, unit="step", disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def render(

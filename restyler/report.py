@@ -53,15 +53,26 @@ def report_html(title: str, lead: str, versions: Sequence[Version]) -> str:
     peak = max(float(np.abs(one).max()) for one in samples)
     top_db = max(float(density.max()) for density in densities)
     blocks = [
-        _version_html(index, version, loudness[index], gains_db[index],
-                      envelope_path(samples[index], peak), spectrogram_png(densities[index], top_db))
+        _version_html(
+            index,
+            version,
+            loudness[index],
+            gains_db[index],
+            envelope_path(samples[index], peak),
+            spectrogram_png(densities[index], top_db),
+        )
         for index, version in enumerate(versions)
     ]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=_escape(title), lead=_escape(lead), versions="\n".join(blocks),
-        duration_s=f"{versions[0].waveform.duration_s:.6f}", sample_rate=rate,
+        title=_escape(title),
+        lead=_escape(lead),
+        versions="\n".join(blocks),
+        duration_s=f"{versions[0].waveform.duration_s:.6f}",
+        sample_rate=rate,
         last=min(len(versions) - 1, HIGHEST_KEY),
-        lowest_hz=f"{LOWEST_HZ:.0f}", highest_hz=f"{HIGHEST_HZ:,.0f}", range_db=f"{DYNAMIC_RANGE_DB:.0f}",
+        lowest_hz=f"{LOWEST_HZ:.0f}",
+        highest_hz=f"{HIGHEST_HZ:,.0f}",
+        range_db=f"{DYNAMIC_RANGE_DB:.0f}",
     )
 
 
@@ -78,9 +89,10 @@ def _version_html(index: int, version: Version, loudness_lufs: float, gain_db: f
 <label class="head"><input type="radio" name="version" value="{index}"{checked}>
 <span class="name">{_escape(version.name)}</span><span class="facts">{shown}</span></label>
 <div class="plots"><svg viewBox="0 0 600 100" preserveAspectRatio="none" aria-hidden="true"><path d="{path}"/></svg>
-<div class="spectrogram"><img src="{_data_uri('image/png', png)}" alt="Spectrogram of {_escape(version.name)}">{_ruler()}</div>
+<div class="spectrogram">{_ruler()}
+<img src="{_data_uri("image/png", png)}" alt="Spectrogram of {_escape(version.name)}"></div>
 <div class="head-line"></div></div>
-<audio controls src="{_data_uri('audio/flac', _flac(version.waveform))}"></audio>
+<audio controls src="{_data_uri("audio/flac", _flac(version.waveform))}"></audio>
 </div>"""
 
 
@@ -92,7 +104,9 @@ def _ruler() -> str:
 
 def _width(samples: np.ndarray) -> str:
     """Energy of the side over that of the mid, in dB."""
-    mid, side = (float(np.sum(np.square(x, dtype=np.float64))) for x in (samples[0] + samples[1], samples[0] - samples[1]))
+    mid, side = (
+        float(np.sum(np.square(x, dtype=np.float64))) for x in (samples[0] + samples[1], samples[0] - samples[1])
+    )
     if side == 0:
         return "mono"
     return "side only" if mid == 0 else f"side {10 * np.log10(side / mid):.0f} dB"

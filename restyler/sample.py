@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, command, integer, number, shown
+from restyler.command import Parser, assignment, command, integer, number, shown
 
 
 def parser() -> Parser:
@@ -16,6 +16,7 @@ def parser() -> Parser:
         "the output folder are checked before the first mix is made; if anything is wrong, nothing is written.",
     )
     add = options.add_argument
+    # fmt: off
     add("takes", nargs="+", type=Path, metavar="TAKE",
         help="an audio file (mono or stereo, 8 to 384 kHz, at least 0.1 s, any format that libsndfile reads), or a "
         "folder: every audio file directly in it")
@@ -29,8 +30,11 @@ def parser() -> Parser:
         help="seed of mix_00; mix_01 has the next one and so on (default: %(default)s)")
     add("--style", metavar="NAME", help="one of the model's styles, see `restyler styles` (default: not told)")
     add("--reference", type=Path, metavar="FILE", help="a finished vocal whose style to take over (default: none)")
+    add("--control", type=assignment, action="append", default=[], metavar="NAME=VALUE",
+        help="what the mix is to change, as far as the model was taught controls: width_db=6; may be given several "
+        "times (default: not told)")
     add("--guidance", type=float, metavar="G",
-        help="how strongly to follow style and reference, 0 to 20; 1 is as trained (default: the model's)")
+        help="how strongly to follow style, reference and controls, 0 to 20; 1 is as trained (default: the model's)")
     add("--sigma", type=float, metavar="S",
         help="how freely the mixes may differ from each other and from the take; 0: not at all (default: the model's)")
     add("--steps", type=int, metavar="N", help="solver steps per mix, 1 to 1000 (default: the model's)")
@@ -39,7 +43,8 @@ def parser() -> Parser:
     add("--batch", type=integer(1, 100), default=1, metavar="N",
         help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
     add("--device", default="auto", metavar="D",
-        help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps (default: %(default)s)")
+        help="auto (a GPU if there is one), cpu, cuda or cuda:N (default: %(default)s)")
+    # fmt: on
     return options
 
 
@@ -52,11 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from audio.errors import InputError
     from restyler.model_folder import BUNDLED
-    from restyler.rendering import load_model, model_name, render
+    from restyler.rendering import load_model, model_name, progress_bar, render
     from restyler.takes import find_takes, make_folders, plan, read_take
 
-    if options.guidance is not None and options.style is None and options.reference is None:
-        raise InputError("--guidance needs a --style or a --reference to follow")
+    controls = dict(options.control)
+    if len(controls) < len(options.control):
+        raise InputError("--control: each control can be set once")
+    if options.guidance is not None and not (options.style or options.reference or controls):
+        raise InputError("--guidance needs something to follow: a --style, a --reference or a --control")
     paths, passed_over = find_takes(options.takes)
     takes = plan(paths, options.out, variations=options.variations, overwrite=options.overwrite)
     for take in takes:
@@ -65,26 +73,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = options.model or BUNDLED
     pipeline = load_model(folder, options.device)
     settings = pipeline.settings(
-        style=options.style, steps=options.steps, guidance=options.guidance, sigma=options.sigma
+        style=options.style, controls=controls, steps=options.steps, guidance=options.guidance, sigma=options.sigma
     )
     make_folders([take.mixes[0].parent for take in takes])
 
     for path in passed_over:
         print(f"{shown(path)}: passed over, not an audio file by its name")
-    tags = {"model": model_name(folder)}
-    if options.reference:
-        tags["reference"] = options.reference.name
-    seeds = range(options.seed, options.seed + options.variations)
-    for number_of_take, take in enumerate(takes, start=1):
-        with tqdm(desc=f"take {number_of_take} of {len(takes)}", unit="step", disable=None, leave=False) as bar:
-
-            def progress(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+    tags = {"model": model_name(folder)} | ({"reference": options.reference.name} if options.reference else {})
+    for place, take in enumerate(takes, start=1):
+        with progress_bar(f"take {place} of {len(takes)}") as progress:
             for mix in render(
-                pipeline, read_take(take.path), settings, seeds=seeds, paths=take.mixes, tags=tags, reference=reference,
-                loudness_lufs=options.lufs, max_batch=options.batch, progress=progress,
+                pipeline,
+                read_take(take.path),
+                settings,
+                seeds=range(options.seed, options.seed + options.variations),
+                paths=take.mixes,
+                tags=tags,
+                reference=reference,
+                loudness_lufs=options.lufs,
+                max_batch=options.batch,
+                progress=progress,
             ):
                 tqdm.write(mix.line())
     return 0

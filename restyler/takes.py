@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from audio.loudness import integrated_loudness_lufs
 from audio.waveform import Waveform
 from restyler.command import shown
 
+# What a folder of takes is searched for; a file named directly may have any suffix.
 AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
-)  # what a folder of takes is searched for; a file named directly may have any suffix
+    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64"}
+    | {".wav", ".wave"}
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def plan(paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool) 
     """
     takes = [Take(path, tuple(out / path.stem / f"mix_{i:02d}.wav" for i in range(variations))) for path in paths]
     claimed: dict[str, Path] = {}
-    originals = {path.resolve() for path in paths}
+    originals = {os.path.realpath(path) for path in paths}  # unlike Path.resolve it bears a link to itself
     for take in takes:
         stem = take.path.stem
         if stem in (".", ".."):
@@ -79,7 +82,7 @@ def plan(paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool) 
                 "rename one, or use two calls with different --out"
             )
         for mix in take.mixes:
-            if mix.resolve() in originals:
+            if os.path.realpath(mix) in originals:
                 raise InputError(f"{shown(mix)}: the mix would replace a take; use another --out")
             if mix.exists() and not (overwrite and mix.is_file()):
                 raise InputError(f"{shown(mix)}: already exists; use another --out, or --overwrite")

@@ -1,0 +1,42 @@
+"""The `restyler` command: finds the command that is meant and hands the arguments over."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from restyler.command import command
+
+COMMANDS = {
+    "demo": ("restyler.demo", "sing a demo take and restyle it into four different mixes"),
+    "sample": ("restyler.sample", "restyle raw vocal takes"),
+    "styles": ("restyler.styles", "list the styles of a model"),
+    "train": ("restyler.train", "train on pairs of raw takes and mixes"),
+    "synthesize": ("restyler.synthesize", "make pairs from dry voices and effect chains"),
+}
+USAGE = (
+    "usage: restyler COMMAND …\n\n"
+    + "\n".join(f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items())
+    + ("\n\n`restyler COMMAND --help` explains a command; `restyler --version` prints the version.")
+)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code of the command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    match arguments:
+        case ["--help" | "-h"]:
+            print(USAGE)
+            return 0
+        case ["--version"]:
+            print(f"restyler {version('vocal-restyler')}")
+            return 0
+        case [name, *rest] if name in COMMANDS:
+            return importlib.import_module(COMMANDS[name][0]).main(rest)
+    from audio.errors import InputError  # not at the top: it waits for torch
+
+    given = f"unknown command {arguments[0]!r}" if arguments else "no command given"
+    raise InputError(f"{given} (allowed: {', '.join(COMMANDS)}; see restyler --help)")

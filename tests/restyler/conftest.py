@@ -1,0 +1,96 @@
+"""A small untrained model that does something: random weights everywhere, so that seeds, styles and controls differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audio.waveform import Waveform
+from codec.base import LatentCodec
+from codec.pocket import PocketCodec
+from conditioning.conditioner import StyleConditioner
+from diffusion.denoiser import Denoiser
+from diffusion.sampling import make_scheduler
+from restyler.pipeline import VocalRestylePipeline
+
+SAMPLING: dict[str, Any] = {
+    "steps": 2,
+    "guidance": 1.0,
+    "sigma": 1.0,
+    "window_frames": 200,
+    "context_frames": 50,
+    "loudness_lufs": -18.0,
+    "controls": {"width_db": (1.0, 2.0), "space_db": (0.0, 3.0)},
+}
+STYLES = ["dry booth", "warm plate", "wide hall"]
+
+
+def make_pipeline(codec: LatentCodec, *, path: str = "bridge", **sampling: Any) -> VocalRestylePipeline:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        conditioner = StyleConditioner(codec.latent_dim, 16, STYLES, list(SAMPLING["controls"]), 8)
+        denoiser = Denoiser(
+            codec.latent_dim, 16, codec.fingerprint(), path=path, width=32, depth=1, heads=2, sigma_max=2.0
+        )
+        for parameter in (*conditioner.parameters(), *denoiser.parameters()):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return VocalRestylePipeline(codec, conditioner, denoiser, make_scheduler("euler"), SAMPLING | sampling, {"seed": 7})
+
+
+def small_codec() -> PocketCodec:
+    """Untrained, but its linear path keeps as much of the sound as 127 of 640 coefficients can."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        codec = PocketCodec(width=16, encoder_blocks=1, decoder_blocks=1)
+    torch.nn.init.zeros_(codec.encoder_linear.weight)
+    torch.nn.init.zeros_(codec.decoder_linear.weight)
+    for latent in range(codec.latent_dim - 1):
+        coefficient = latent // 2 + (latent % 2) * codec.hop_samples  # the lowest of mid and side
+        codec.encoder_linear.weight.data[latent, coefficient] = 1.0
+        codec.decoder_linear.weight.data[coefficient, latent] = 1.0
+    return codec
+
+
+def make_vocal(seconds: float, sample_rate: int, *, channels: int = 1, seed: int = 0) -> Waveform:
+    """Harmonics under a moving envelope, with some noise: cheap, and different in every channel."""
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(round(seconds * sample_rate)) / sample_rate
+    envelope = 0.1 + 0.1 * torch.sin(2 * torch.pi * 1.5 * time) ** 2
+    harmonics = sum(torch.sin(2 * torch.pi * 200 * k * time + seed) / k for k in range(1, 12))
+    noise = torch.randn(channels, len(time), generator=generator)
+    return Waveform((envelope * harmonics + 0.01 * noise).float(), sample_rate)
+
+
+@pytest.fixture(scope="session")
+def build_pipeline() -> Callable[..., VocalRestylePipeline]:
+    """build_pipeline(codec=small, *, path="bridge", **sampling)."""
+    return lambda codec=None, **options: make_pipeline(codec or small_codec(), **options)
+
+
+@pytest.fixture(scope="session")
+def vocal() -> Callable[..., Waveform]:
+    """vocal(seconds, sample_rate, *, channels=1, seed=0)."""
+    return make_vocal
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> VocalRestylePipeline:
+    return make_pipeline(small_codec())
+
+
+@pytest.fixture(scope="session")
+def model(pipeline: VocalRestylePipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model: read it, don't change it."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    pipeline.save_pretrained(folder, dtype=torch.float16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def take() -> Waveform:
+    """1.5 s, mono, 48 kHz: longer than one window of the model."""
+    return make_vocal(1.5, 48_000)

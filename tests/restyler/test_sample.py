@@ -1,0 +1,415 @@
+"""`sample.py`: files in, files out, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyloudnorm
+import pytest
+import scipy.signal
+import soundfile
+
+from audio.io import read_tags
+from audio.waveform import Waveform
+from restyler.sample import main
+
+ROOT = Path(__file__).resolve().parents[2]
+Vocal = Callable[..., Waveform]
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def vocal_file(vocal: Vocal, tmp_path: Path) -> Callable[..., Path]:
+    """vocal_file("take.wav", seconds=0.6, rate=48000, channels=1, subtype=None, gain=1.0) → its path."""
+
+    def make(
+        name: str,
+        seconds: float = 0.6,
+        rate: int = 48_000,
+        channels: int = 1,
+        subtype: str | None = None,
+        gain: float = 1.0,
+    ) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = vocal(seconds, rate, channels=channels, seed=len(name)).samples.numpy().T * gain
+        soundfile.write(path, samples, rate, subtype=subtype)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def sample(model: Path, tmp_path: Path) -> Run:
+    """sample(*arguments) with the small model and tmp_path/out; returns the exit code."""
+    return lambda *arguments: main(["--model", str(model), "--out", str(tmp_path / "out"), *map(str, arguments)])
+
+
+def mixes(folder: Path) -> dict[str, np.ndarray]:
+    return {file.stem: soundfile.read(file)[0] for file in sorted(folder.glob("*.wav"))}
+
+
+def level_of_difference_db(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean((one - other) ** 2) + 1e-30))
+
+
+def loudness_lufs(samples: np.ndarray, rate: int) -> float:
+    return float(
+        pyloudnorm.Meter(rate).integrated_loudness(samples if samples.ndim == 2 else np.stack([samples] * 2, 1))
+    )
+
+
+def true_peak_db(samples: np.ndarray) -> float:
+    return float(20 * np.log10(np.abs(scipy.signal.resample_poly(samples, 16, 1, axis=0)).max()))
+
+
+# -- the files
+
+
+def test_the_command_writes_finished_mixes(model: Path, vocal_file: Callable[..., Path], tmp_path: Path) -> None:
+    take = vocal_file("My Take.flac", seconds=1.0, rate=44_100, gain=0.2)
+    run = subprocess.run(
+        [sys.executable, ROOT / "sample.py", take, "--model", model, "--out", tmp_path / "out", "--variations", "3",
+         "--seed", "40", "--style", "wide hall", "--device", "cpu"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    files = sorted((tmp_path / "out" / "My Take").iterdir())
+    assert [file.name for file in files] == ["mix_00.wav", "mix_01.wav", "mix_02.wav"]
+    wanted = loudness_lufs(*soundfile.read(take))
+    for index, file in enumerate(files):
+        info = soundfile.info(file)
+        assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_24", 48_000, 2)
+        assert info.frames == 48_000
+        samples, rate = soundfile.read(file)
+        assert true_peak_db(samples) <= -1.0
+        assert loudness_lufs(samples, rate) == pytest.approx(wanted, abs=0.1)
+        assert f"seed {40 + index}" in run.stdout.splitlines()[index]
+        tags = json.loads(soundfile.SoundFile(file).comment)
+        assert (tags["seed"], tags["style"], tags["steps"]) == (str(40 + index), "wide hall", "2")
+        assert tags["model"].startswith("small ")
+    three = list(mixes(tmp_path / "out" / "My Take").values())
+    assert level_of_difference_db(three[0], three[1]) > -60
+    assert level_of_difference_db(three[1], three[2]) > -60
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.wav", {"subtype": "PCM_16", "channels": 2}),
+        ("a.wav", {"subtype": "FLOAT", "rate": 96_000}),
+        ("a.aiff", {"subtype": "PCM_24", "rate": 8_000}),
+        ("a.ogg", {"rate": 44_100}),
+        ("a.mp3", {"rate": 32_000, "channels": 2}),
+    ],
+)
+def test_formats_and_rates(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, name: str, options: Any
+) -> None:
+    take = vocal_file(name, **options)
+    assert sample(take, "--variations", 1) == 0
+    samples, rate = soundfile.read(take)
+    [mix] = mixes(tmp_path / "out" / "a").values()
+    assert mix.shape == (-(-len(samples) * 48_000 // rate), 2)
+
+
+def test_a_mix_depends_on_its_seed_alone(sample: Run, vocal_file: Callable[..., Path], tmp_path: Path) -> None:
+    take = vocal_file("take.wav")
+    assert sample(take, "--seed", 4, "--variations", 3) == 0
+    assert sample(take, "--seed", 5, "--variations", 2, "--batch", 2, "--out", tmp_path / "other") == 0
+    first, second = mixes(tmp_path / "out" / "take"), mixes(tmp_path / "other" / "take")
+    assert level_of_difference_db(first["mix_01"], second["mix_00"]) < -80
+    assert level_of_difference_db(first["mix_02"], second["mix_01"]) < -80
+    assert level_of_difference_db(first["mix_00"], first["mix_01"]) > -60
+
+
+def test_every_option_changes_the_mix(sample: Run, vocal_file: Callable[..., Path], tmp_path: Path) -> None:
+    take, reference = vocal_file("take.wav"), vocal_file("reference.flac", seconds=0.3, rate=44_100, channels=2)
+    styled = ["--style", "warm plate"]
+    options: dict[str, Sequence[object]] = {
+        "plain": [],
+        "style": styled,
+        "guidance": [*styled, "--guidance", 4],
+        "reference": ["--reference", reference],
+        "control": ["--control", "space_db=3"],
+        "sigma": ["--sigma", 0.3],
+        "steps": ["--steps", 4],
+        "loudness": ["--lufs", -30],
+    }
+    results = {}
+    for name, arguments in options.items():
+        assert sample(take, "--variations", 1, "--out", tmp_path / name, *arguments) == 0
+        results[name] = mixes(tmp_path / name / "take")["mix_00"]
+    for name in options:
+        before = "style" if name == "guidance" else "plain"
+        assert name == "plain" or level_of_difference_db(results[name], results[before]) > -80, name
+    assert read_tags(tmp_path / "reference" / "take" / "mix_00.wav")["reference"] == "reference.flac"
+    assert "space_db" in read_tags(tmp_path / "control" / "take" / "mix_00.wav")["controls"]
+
+
+def test_loudness_can_be_asked_for_and_the_peak_wins(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take = vocal_file("take.wav", gain=0.1)
+    assert sample(take, "--variations", 1, "--lufs", -23.5, "--out", tmp_path / "quiet") == 0
+    assert "peak ceiling" not in capsys.readouterr().out
+    assert loudness_lufs(mixes(tmp_path / "quiet" / "take")["mix_00"], 48_000) == pytest.approx(-23.5, abs=0.05)
+    assert sample(take, "--variations", 1, "--lufs", 0, "--out", tmp_path / "loud") == 0
+    assert "peak ceiling" in capsys.readouterr().out
+    loud = mixes(tmp_path / "loud" / "take")["mix_00"]
+    assert -1.3 < true_peak_db(loud) <= -1.0
+    # One gain, no limiter: the two differ by a factor alone.
+    quiet = mixes(tmp_path / "quiet" / "take")["mix_00"]
+    factor = np.sum(loud * quiet) / np.sum(quiet**2)
+    assert level_of_difference_db(loud, quiet * factor) < -110
+
+
+def test_a_folder_is_a_batch(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("songs/b.WAV", "songs/a.flac", "songs/deeper/c.wav", "single.wav"):
+        vocal_file(name)
+    (tmp_path / "songs" / "notes.txt").write_text("lyrics")
+    (tmp_path / "songs" / ".hidden").write_text("")
+    assert sample(tmp_path / "songs", tmp_path / "single.wav", "--variations", 2) == 0
+    written = sorted(file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*.wav"))
+    assert written == [f"{take}/mix_0{i}.wav" for take in ("a", "b", "single") for i in range(2)]
+    printed = capsys.readouterr().out
+    assert "notes.txt: passed over" in printed
+    assert "hidden" not in printed
+
+
+def test_odd_names(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("-lead é 🎤.wav", "two\nlines.wav", "a.b.wav"):
+        take = vocal_file(name)
+        assert sample(take, "--variations", 1) == 0
+        assert (tmp_path / "out" / take.stem / "mix_00.wav").is_file()
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+# -- nothing is lost
+
+
+def test_existing_mixes_are_kept_unless_told_otherwise(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take = vocal_file("take.wav")
+    other = vocal_file("other.wav")
+    assert sample(take, "--variations", 1) == 0
+    file = tmp_path / "out" / "take" / "mix_00.wav"
+    before = file.read_bytes()
+    capsys.readouterr()
+    assert sample(other, take, "--variations", 1, "--seed", 1) == 2
+    assert str(file) in capsys.readouterr().err
+    assert file.read_bytes() == before
+    assert not (tmp_path / "out" / "other").exists()
+    assert sample(other, take, "--variations", 1, "--seed", 1, "--overwrite") == 0
+    assert file.read_bytes() != before
+
+
+def test_a_take_is_never_replaced(sample: Run, vocal_file: Callable[..., Path], tmp_path: Path) -> None:
+    take = vocal_file("out/mix_00/mix_00.wav")
+    before = take.read_bytes()
+    assert sample(take, "--overwrite") == 2
+    assert take.read_bytes() == before
+
+
+def test_takes_of_one_name_are_not_mixed_up(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = vocal_file("monday/lead.wav"), vocal_file("tuesday/Lead.flac")
+    assert sample(first, second) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(first) in line
+    assert str(second) in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_mixes_appear_one_by_one_under_a_progress_bar_and_ctrl_c_leaves_whole_files(
+    model: Path, vocal_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    take, folder = vocal_file("take.wav"), tmp_path / "out" / "take"
+    leader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "sample.py", take, "--model", model, "--out", tmp_path / "out", "--variations", "100",
+         "--steps", "30"],
+        stdout=subprocess.DEVNULL, stderr=terminal,
+    )  # fmt: skip
+    os.set_blocking(leader, False)
+    shown, deadline = b"", time.monotonic() + 200
+    while not (folder / "mix_01.wav").exists():
+        assert process.poll() is None, shown
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        with contextlib.suppress(BlockingIOError):
+            shown += os.read(leader, 1 << 16)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    with contextlib.suppress(BlockingIOError):
+        shown += os.read(leader, 1 << 16)
+    os.close(terminal)
+    os.close(leader)
+    assert b"take 1 of 1" in shown
+    assert re.search(rb" [1-9][0-9]*/3000 ", shown)  # 100 mixes of 30 steps
+    assert shown.rstrip().endswith(b"interrupted")
+    files = sorted(folder.iterdir())
+    assert 2 <= len(files) < 100
+    assert all(soundfile.info(file).frames == 28_800 for file in files)
+
+
+# -- bad input
+
+
+def truncated(folder: Path) -> Path:
+    whole = folder / "whole.wav"
+    soundfile.write(whole, np.sin(np.arange(48_000) * 0.05) * 0.3, 48_000)
+    (folder / "cut.wav").write_bytes(whole.read_bytes()[:40_000])
+    return folder / "cut.wav"
+
+
+def written(folder: Path, samples: np.ndarray, rate: int = 48_000, subtype: str = "PCM_16") -> Path:
+    soundfile.write(folder / "bad.wav", samples, rate, subtype=subtype)
+    return folder / "bad.wav"
+
+
+def raw_bytes(folder: Path, data: bytes) -> Path:
+    (folder / "bad.wav").write_bytes(data)
+    return folder / "bad.wav"
+
+
+def pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.wav")
+    return folder / "pipe.wav"
+
+
+def unreadable(folder: Path) -> Path:
+    """A link to itself: no user can open it, not even root."""
+    (folder / "loop.wav").symlink_to("loop.wav")
+    return folder / "loop.wav"
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
+TONE = np.sin(np.arange(48_000) * 0.05) * 0.3
+BAD_TAKES: dict[str, Callable[[Path], Path]] = {
+    "missing": lambda folder: folder / "missing.wav",
+    "empty": lambda folder: raw_bytes(folder, b""),
+    "truncated": truncated,
+    "zero-length": lambda folder: written(folder, np.zeros(0)),
+    "silent": lambda folder: written(folder, np.zeros(48_000)),
+    "as good as silent": lambda folder: written(folder, TONE * 10 ** (-75 / 20), subtype="FLOAT"),
+    "not audio": lambda folder: raw_bytes(folder, b"Dear diary, today I sang.\n" * 99),
+    "not finite": lambda folder: written(folder, np.where(np.arange(48_000) == 9, np.nan, TONE), subtype="FLOAT"),
+    "8 channels": lambda folder: written(folder, np.stack([TONE] * 8, axis=1)),
+    "1 Hz": lambda folder: written(folder, TONE, rate=1),
+    "50 ms": lambda folder: written(folder, TONE[:2_400]),
+    "no file": pipe,
+    "unreadable": unreadable,
+    "folder without audio": empty_folder,
+}
+
+
+@pytest.mark.parametrize("bad", BAD_TAKES.values(), ids=BAD_TAKES)
+def test_a_bad_take_refuses_the_whole_call(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    bad: Callable[[Path], Path],
+) -> None:  # fmt: skip
+    culprit = bad(tmp_path)
+    assert sample(vocal_file("good.wav"), culprit, "--variations", 1) == 2
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    assert line.startswith("error: ")
+    assert str(culprit) in line
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variations", "0"], "1 to 100"),
+        (["--variations", "many"], "'many'"),
+        (["--steps", "-1"], "1 to 1000"),
+        (["--steps", "1e3"], "steps"),
+        (["--style", "dry booth", "--guidance", "nan"], "guidance"),
+        (["--style", "dry booth", "--guidance", "1e9"], "0 to 20"),
+        (["--guidance", "2"], "--style"),
+        (["--sigma", "-0.1"], "0 to 2"),
+        (["--seed", "-1"], "seed"),
+        (["--seed", "99999999999999999999"], "seed"),
+        (["--lufs", "nan"], "-60 to 0"),
+        (["--lufs", "3"], "-60 to 0"),
+        (["--batch", "0"], "1 to 100"),
+        (["--device", "abacus"], "cpu"),
+        (["--style", "warm plait"], "did you mean 'warm plate'"),
+        (["--control", "spice_db=1"], "space_db"),
+        (["--control", "space_db"], "NAME=NUMBER"),
+        (["--control", "space_db=1", "--control", "space_db=2"], "once"),
+        (["--reference", "absent.wav"], "absent.wav"),
+        (["--model", "absent"], "absent"),
+        (["--model", "."], "not a model folder"),
+        (["--varations", "2"], "--varations"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_bad_option_is_one_clear_line(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    assert sample(vocal_file("take.wav"), *arguments) == 2
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_take_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "TAKE" in line
+
+
+@pytest.mark.parametrize("place", ["file/out", "/proc/out"])
+def test_output_that_cannot_be_written_is_found_before_anything_is_made(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    if place.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("needs a Linux /proc")
+    (tmp_path / "file").write_text("in the way")
+    good, blocked = vocal_file("a.wav"), vocal_file("b.wav")
+    out = tmp_path / place
+    assert sample(good, blocked, "--out", out) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(out) in line
+    assert not out.exists()
+
+
+def test_folders_made_before_the_failure_are_removed(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").write_text("a file where the folder should be")
+    assert sample(vocal_file("a.wav"), vocal_file("b.wav")) == 2
+    assert str(tmp_path / "out" / "b") in capsys.readouterr().err
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["b"]
