@@ -1,0 +1,38 @@
+"""Train a denoiser on pairs of raw takes and mixes, or a codec on any audio.
+
+restyler train CONFIG [section.key=value …] [--run-dir DIR] [--dry-run]
+
+To resume, run the same command again. SIGTERM or Ctrl-C finishes the step, saves, and exits with 143 or 130.
+Many processes: accelerate launch [--num_processes N] train.py CONFIG …
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from restyler.codec_config import CodecConfig
+from restyler.codec_training import train_codec
+from restyler.command import Parser, command
+from restyler.config import load_config
+from restyler.dry_run import describe
+from restyler.training import train
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="restyler train", description=(__doc__ or "").splitlines()[0])
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values to change, as YAML")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="folder of the run; runs/<CONFIG> if not given")
+    parser.add_argument("--dry-run", action="store_true", help="print config, sizes and memory; write nothing")
+    options = parser.parse_intermixed_args(argv)
+
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        print(describe(config))
+        return 0
+    run_dir = options.run_dir or Path("runs") / options.config.stem
+    return train_codec(config, run_dir) if isinstance(config, CodecConfig) else train(config, run_dir)
