@@ -101,6 +101,10 @@ def test_segments_fill_every_note_and_leave_room_for_its_vowel(duration_s: float
         assert all(segment.duration_s >= 0 for segment in gesture.segments)
         vowel_s = sum(segment.duration_s for segment in gesture.segments if segment.breath and segment.voicing)
         assert vowel_s > 0.15 * duration_s
+        starts_s = np.cumsum([0.0, *(segment.duration_s for segment in gesture.segments)])
         for burst in gesture.bursts:
+            opening = int(np.argmin(abs(starts_s - burst.start_s)))
+            assert burst.start_s == pytest.approx(starts_s[opening])
+            assert gesture.segments[opening].voicing == 0.0
             assert burst.start_s >= 0.3
             assert burst.start_s + burst.duration_s <= 0.3 + duration_s + 1e-9
