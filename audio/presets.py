@@ -58,8 +58,8 @@ def read_presets(csv_path: str | Path) -> dict[str, EffectChain]:
     chains: dict[str, EffectChain] = {}
     for line, (row, raw) in enumerate(zip(rows, released, strict=True), start=2):
         name = row.get("dry_file")
-        if not name or name in chains:
-            raise InputError(f"{path}, line {line}: column dry_file must hold a name of its own, not {name!r}")
+        if not name or name in chains or Path(name).name != name:
+            raise InputError(f"{path}, line {line}: column dry_file must hold a file name of its own, not {name!r}")
         try:
             chains[name] = _chain(row, raw)
         except KeyError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import ClusterError, kmeans2
 from scipy.signal import freqz_sos
 
 from audio.delay import pan_gains
@@ -20,6 +21,7 @@ TOP_HZ = (4000.0, 12000.0)
 SUNG_PEAK_DB = -10.0  # where the loud syllables of a mono take at −18 LUFS lie
 INAUDIBLE_DB = -30.0  # against the dry signal; all weaker sends are alike
 LEAST_SPREAD = 1.0  # dB, or doublings of T60: what differs by less is not what styles are told apart by
+STARTS = 20
 
 # Feature → (word where it is low, word where it is high), in the order in which words stand in a name.
 WORDS = {
@@ -93,10 +95,11 @@ def standardise(values: np.ndarray, median: np.ndarray, spread: np.ndarray) -> n
     return np.clip((values - median) / spread, -2.0, 2.0)
 
 
-def find_styles(chains: Sequence[EffectChain], *, count: int = 7, seed: int = 0) -> Styles:
+def find_styles(chains: Sequence[EffectChain], *, count: int, seed: int = 0) -> Styles:
     """Group chains by k-means (best of 20 starts) and name each group by what sets it apart from the others.
 
-    Deterministic for a given order of chains. Raises ValueError for fewer chains than groups.
+    Deterministic for a given order of chains. Raises ValueError for fewer chains than groups, or
+    chains so alike that a group stays empty.
     """
     if not 1 <= count <= len(chains):
         raise ValueError(f"{len(chains)} chains can't form {count} styles")
@@ -105,7 +108,12 @@ def find_styles(chains: Sequence[EffectChain], *, count: int = 7, seed: int = 0)
     spread = np.maximum(np.subtract(*np.percentile(values, [75, 25], axis=0)), LEAST_SPREAD)
     points = standardise(values, median, spread)
     random = np.random.default_rng(seed)
-    starts = [kmeans2(points, count, iter=100, minit="++", seed=random, missing="raise") for _ in range(20)]
+    starts = []
+    for _ in range(STARTS):
+        with suppress(ClusterError):  # a start that leaves a group empty
+            starts.append(kmeans2(points, count, iter=100, minit="++", seed=random, missing="raise"))
+    if not starts:
+        raise ValueError(f"{len(chains)} chains are too alike to form {count} styles")
     centres = min(starts, key=lambda start: ((points - start[0][start[1]]) ** 2).sum())[0]
     return Styles(name_groups(centres), centres, median, spread)
 

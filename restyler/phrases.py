@@ -18,10 +18,10 @@ import torch
 from audio import io
 from audio.errors import InputError
 from audio.waveform import Waveform
+from restyler.takes import AUDIO_SUFFIXES
 
 Split = Literal["train", "validation", "test"]
 
-AUDIO_SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()}
 PHRASE_S = (6.0, 12.0)
 GAP_S = (0.2, 0.8)
 FADE_S = 0.005
@@ -83,18 +83,25 @@ def _fraction(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
+def _file_name(singer: str) -> str:
+    """A name for files that is readable and, by its hash, the singer's own."""
+    readable = "".join(letter if letter.isalnum() else "-" for letter in singer)[:20].strip("-")
+    return f"{readable}-{hashlib.sha256(singer.encode()).hexdigest()[:6]}"
+
+
 def find_recordings(places: Sequence[str | Path], manifest: Path | None) -> list[Recording]:
-    """All audio files of the given files and folders (searched through), sorted by path.
+    """All audio files of the given files and folders (searched through), each once, sorted by path.
 
     manifest: a table with tabs and the columns `file` and `singer`, `file` relative to its own folder; without one
     the name of its folder is a file's singer. Raises InputError for a place without audio, an unreadable file, a
-    manifest without these columns and a file that it does not list.
+    manifest without these columns and a file without a singer in it.
     """
     singers = _singers(manifest) if manifest else None
-    recordings = []
+    recordings: dict[Path, Recording] = {}
     for place in map(Path, places):
-        files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
-        files = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+        files = [place]
+        if place.is_dir():
+            files = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         if not files:
             raise InputError(f"{place}: no audio file there")
         for path in files:
@@ -102,14 +109,11 @@ def find_recordings(places: Sequence[str | Path], manifest: Path | None) -> list
                 info = soundfile.info(str(path))
             except soundfile.LibsndfileError as error:
                 raise InputError(f"{path}: cannot be read as audio ({error.error_string})") from error
-            if singers is None:
-                singer = path.resolve().parent.name
-            elif path.resolve() in singers:
-                singer = singers[path.resolve()]
-            else:
-                raise InputError(f"{path}: not listed in {manifest}")
-            recordings.append(Recording(path, singer, info.duration))
-    return sorted(recordings, key=lambda recording: str(recording.path))
+            singer = path.resolve().parent.name if singers is None else singers.get(path.resolve())
+            if not singer:
+                raise InputError(f"{path}: has no singer in {manifest}")
+            recordings[path.resolve()] = Recording(path, singer, info.duration)
+    return sorted(recordings.values(), key=lambda recording: str(recording.path))
 
 
 def _singers(manifest: Path) -> dict[Path, str]:
@@ -120,7 +124,7 @@ def _singers(manifest: Path) -> dict[Path, str]:
         raise InputError(f"{manifest}: cannot be read as a manifest ({error})") from error
     if not rows or not {"file", "singer"} <= rows[0].keys():
         raise InputError(f"{manifest}: a table with the columns file and singer was expected")
-    return {(manifest.parent / row["file"]).resolve(): row["singer"] for row in rows}
+    return {(manifest.parent / row["file"]).resolve(): row["singer"] for row in rows if row["file"]}
 
 
 def plan_phrases(
@@ -128,9 +132,9 @@ def plan_phrases(
 ) -> list[Phrase]:
     """Every recording once in each pass, in another order and with other gaps and shifts each time.
 
-    Phrases hold one singer and one split and last about 6 … 12 s. What is left over of a singer joins the last phrase,
-    or is a shorter phrase of its own where there is no other. With `shift_probability` a phrase is played faster or
-    slower by up to two semitones.
+    Phrases hold one singer and one split and last about 6 … 12 s. Less than 3 s left over of a singer join the last
+    phrase; more, or where there is no other, are a shorter phrase of their own. With `shift_probability` a phrase is
+    played faster or slower by up to two semitones.
     """
     groups: dict[tuple[str, Split], list[Recording]] = defaultdict(list)
     for recording in recordings:
@@ -142,8 +146,7 @@ def plan_phrases(
             for index, pieces in enumerate(_pack(members, random)):
                 shifted = random.random() < shift_probability
                 semitones = random.uniform(-SHIFT_SEMITONES, SHIFT_SEMITONES) if shifted else 0.0
-                slug = "".join(letter if letter.isalnum() else "-" for letter in singer)[:24].strip("-")
-                key = f"{slug}_{split}_{number}_{index:04d}"
+                key = f"{_file_name(singer)}_{split}_{number}_{index:04d}"
                 phrases.append(Phrase(key, pieces, 2 ** (semitones / 12)))
     return phrases
 

@@ -32,6 +32,7 @@ LOUDNESS_LUFS = -18.0
 FED_LUFS = -18.0 + 10 * math.log10(2)
 PEAK_DB = -1.0
 TAIL_S = 1.0
+STYLES = 7
 
 Row = dict[str, Any]
 
@@ -48,12 +49,14 @@ class Take:
 def plan_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_take: int, seed: int) -> list[Take]:
     """Deal the presets out evenly: those to train on to training and validation takes, the held-out ones to tests.
 
-    Raises InputError where a take would need more presets than there are.
+    Raises InputError where a take or the styles would need more presets than there are.
     """
     chains = read_presets(presets)
     trained = training_names(presets, list(chains))
     pools = {False: trained, True: sorted(chains.keys() - set(trained))}
-    styles = find_styles([chains[name] for name in trained])
+    if len(trained) < STYLES:
+        raise InputError(f"{presets}: {len(trained)} presets to train on can't form {STYLES} styles")
+    styles = find_styles([chains[name] for name in trained], count=STYLES)
     random = np.random.default_rng(seed)
     decks: dict[bool, list[str]] = {False: [], True: []}
     takes = []
@@ -197,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     takes = plan_takes(phrases, options.presets, mixes_per_take=options.mixes_per_take, seed=options.seed)
     settings = {
         "recordings": [[recording.path.name, recording.singer, recording.duration_s] for recording in recordings],
-        "presets_crc32": zlib.crc32(options.presets.read_bytes()),
+        "chains_crc32": zlib.crc32(repr([take.chains for take in takes]).encode()),
         "mixes_per_take": options.mixes_per_take, "passes": options.passes,
         "shift_probability": options.shift_probability, "seed": options.seed,
     }

@@ -91,6 +91,7 @@ def rewrite(table: Path, change) -> None:
         (lambda rows: [rows[0] | {"delay_feedback": "1.5"}, *rows[1:]], "chain_0: .*feedback"),
         (lambda rows: [rows[0] | {"dry_pan": "180"}, *rows[1:]], "chain_0: .*100"),
         (lambda rows: [rows[0], rows[0], *rows[2:]], "line 3: .*name of its own"),
+        (lambda rows: [rows[0] | {"dry_file": "../x"}, *rows[1:]], "line 2: .*name of its own"),
         (lambda rows: rows[:5], "raw_params.npy: shape"),
         (lambda rows: [], "no presets"),
     ],

@@ -36,7 +36,7 @@ def released(shared_data: Path) -> tuple[tuple[EffectChain, ...], Styles]:
     table = shared_data / "presets" / "internal" / "decoded.csv"
     chains = read_presets(table)
     trained = tuple(chains[name] for name in training_names(table, list(chains)))
-    return trained, find_styles(trained)
+    return trained, find_styles(trained, count=7)
 
 
 def test_two_kinds_of_chains_are_told_apart_and_named() -> None:
@@ -65,6 +65,11 @@ def test_styles_do_not_depend_on_anything_but_chains_and_seed() -> None:
 def test_more_styles_than_chains_are_refused() -> None:
     with pytest.raises(ValueError, match="2 chains"):
         find_styles([chain(1.0), chain(2.0)], count=3)
+
+
+def test_chains_that_are_all_the_same_form_no_two_styles() -> None:
+    with pytest.raises(ValueError, match="too alike"):
+        find_styles([chain(1.0)] * 5, count=2)
 
 
 def test_the_released_chains_fall_into_seven_styles_of_some_size(shared_data: Path) -> None:

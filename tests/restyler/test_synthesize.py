@@ -158,6 +158,15 @@ def test_short_recordings_are_joined_and_long_ones_cut(voices: Path) -> None:
     assert any(piece.start_s > 0 for phrase in phrases for piece in phrase.pieces)
 
 
+def test_singers_with_like_names_keep_their_own_files(tmp_path: Path) -> None:
+    for singer in ("Ann B", "Ann-B", "Ann?B"):
+        (tmp_path / singer).mkdir()
+        soundfile.write(tmp_path / singer / "take.wav", np.ones(RATE_HZ), RATE_HZ)
+    twice = [tmp_path, tmp_path / "Ann B" / "take.wav"]
+    phrases = plan_phrases(find_recordings(twice, None), passes=2, shift_probability=0.5, seed=0)
+    assert len({phrase.key for phrase in phrases}) == len(phrases) == 6
+
+
 def test_a_phrase_is_its_recordings_in_a_row(voices: Path) -> None:
     for phrase in plan_phrases(find_recordings([voices], None), passes=1, shift_probability=0, seed=2):
         take = read_phrase(phrase, RATE_HZ)
@@ -285,3 +294,6 @@ def test_voices_that_are_none_are_named(tmp_path: Path, preset_table: Path, caps
 def test_too_many_mixes_for_the_chains_there_are(voices: Path, preset_table: Path, tmp_path: Path, capsys) -> None:
     assert run(voices, preset_table, tmp_path / "pairs", "--mixes-per-take", "5") == 2  # 4 are held out
     assert "4 presets for the test split" in capsys.readouterr().err
+    np.save(preset_table.with_name("train_index.npy"), np.arange(3))
+    assert run(voices, preset_table, tmp_path / "pairs") == 2
+    assert "3 presets to train on" in capsys.readouterr().err
