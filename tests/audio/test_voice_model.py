@@ -44,7 +44,7 @@ def test_source_is_the_pulse_train_itself_away_from_its_corners() -> None:
 def test_upper_resonances_are_the_infinite_product_without_its_first_five_factors() -> None:
     frequency = np.array([0.0, 700.0, 3300.0, 6000.0, 9000.0, 16_000.0])
     s = (60.0 + 0.04 * frequency + 2j * frequency) / (2 * 500.0)
-    odd = np.arange(11, 2_000_001, 2)[:, None]
+    odd = np.arange(11, 600_001, 2)[:, None]
     product = np.prod((1 + (60.0 / 1000.0) ** 2 / odd**2) / (1 + s**2 / odd**2), axis=0)
     np.testing.assert_allclose(upper_response(frequency, "tenor", 1.0), product, rtol=2e-3)
 
