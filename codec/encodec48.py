@@ -60,8 +60,11 @@ class Encodec48Codec(LatentCodec):
     def from_official(cls, repository: Path | None = None) -> Encodec48Codec:
         """The official weights: fetched (and cached) by the `encodec` package, or read from the folder `repository`.
 
-        Raises InputError where they can't be fetched, or the folder holds no such file or another file's content.
+        Raises InputError where they can't be fetched, or the folder or cache holds no such file or another content.
         """
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        if repository is None and (cache / CHECKPOINT).is_file():
+            repository = cache  # the package would load it unchecked
         if repository is None:
             try:
                 official = EncodecModel.encodec_model_48khz(pretrained=True)

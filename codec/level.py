@@ -21,16 +21,17 @@ SMOOTHING_FRAMES = 15
 def smoothed_power(waveform: torch.Tensor, hop_samples: int) -> torch.Tensor:
     """[batch channels samples], a whole number of frames → mean-square power [batch 1 frames], smoothed.
 
-    At the ends the kernel covers the frames that there are, so that a stationary signal has a flat track.
+    Always in float32, whatever the precision of the network: silence must stay 0, and −100 dB a number. At the ends
+    the kernel covers the frames that there are, so that a stationary signal has a flat track.
     """
     batch, channels, samples = waveform.shape
-    frames = waveform.reshape(batch, channels, samples // hop_samples, hop_samples)
+    frames = waveform.float().reshape(batch, channels, samples // hop_samples, hop_samples)
     power = frames.square().mean(dim=(1, 3)).unsqueeze(1)
     kernel = torch.hann_window(SMOOTHING_FRAMES + 2, periodic=False, dtype=power.dtype, device=power.device)[1:-1]
     half = SMOOTHING_FRAMES // 2
 
     def smooth(track: torch.Tensor) -> torch.Tensor:
-        return F.pad(track, (half, half)).unfold(-1, SMOOTHING_FRAMES, 1) @ kernel
+        return (F.pad(track, (half, half)).unfold(-1, SMOOTHING_FRAMES, 1) * kernel).sum(dim=-1)
 
     return smooth(power) / smooth(torch.ones_like(power))
 
@@ -53,7 +54,7 @@ def match_level(waveform: torch.Tensor, power: torch.Tensor, hop_samples: int) -
     The gain is √(wanted / own), both smoothed alike, and runs linearly between the centres of the frames. A waveform
     that has the wanted dynamics already is therefore only scaled; one that has others is given the wanted ones.
     """
-    own = smoothed_power(waveform, hop_samples).clamp_min(torch.finfo(waveform.dtype).tiny)
+    own = smoothed_power(waveform, hop_samples).clamp_min(torch.finfo(torch.float32).tiny)
     audible = power > 0  # kept out of the root, whose gradient at 0 is infinite
     gain = (torch.where(audible, power, own) / own).sqrt() * audible
     return waveform * F.interpolate(gain, scale_factor=hop_samples, mode="linear", align_corners=False)

@@ -36,6 +36,14 @@ def test_the_track_and_its_inverse_agree_down_to_100_db_under_full_scale() -> No
     torch.testing.assert_close(db_to_power(power_to_db(power)), power, rtol=2e-4, atol=0)
 
 
+def test_power_is_as_exact_under_autocast_and_for_half_precision() -> None:
+    quiet = _sine(440.0, 1e-4)  # its squares vanish in float16
+    expected = smoothed_power(quiet, HOP)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(smoothed_power(quiet, HOP), expected)
+    torch.testing.assert_close(smoothed_power(quiet.half(), HOP), expected, rtol=1e-3, atol=0)
+
+
 def test_silence_is_the_floor_and_comes_back_as_exactly_nothing() -> None:
     track = power_to_db(torch.zeros(1, 1, 10))
     assert torch.equal(track, torch.full((1, 1, 10), FLOOR_DB))
