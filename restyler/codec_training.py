@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import time
@@ -201,19 +202,19 @@ class CodecTrainer:
         output = self.model(audio, noise, noise_std)
         terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
         losses = {name: terms[name].mean() for name, weight in config.losses.model_dump().items() if weight}
-        measured = {name: float(term.mean()) for name, term in terms.items()}
+        measured = {name: float(term.detach().mean()) for name, term in terms.items()}
         if config.adversarial is None:
             weights = config.losses.model_dump()
             loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-            measured["loss"] = float(loss)
+            measured["loss"] = float(loss.detach())
         else:
             rivals = discriminator_loss(self.discriminator, audio, output)
             self.discriminator_optimiser.zero_grad(set_to_none=True)
             rivals.backward()
             self.discriminator_optimiser.step()
             losses |= generator_losses(self.discriminator, audio, output)
-            measured |= {"discriminator": float(rivals), **{name: float(value) for name, value in losses.items()}}
-            measured["loss"] = math.fsum(self.balancer.weights[name] * float(value) for name, value in losses.items())
+            measured |= {name: float(value.detach()) for name, value in (losses | {"discriminator": rivals}).items()}
+            measured["loss"] = math.fsum(weight * measured[name] for name, weight in self.balancer.weights.items())
             loss = self.balancer(losses, output)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -243,11 +244,10 @@ class CodecTrainer:
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self.parts.items()}  # type: ignore[attr-defined]
         self.run.save(self.step, state | {"step": self.step}, keep=self.config.training.keep)
-        self.ema.store(self.codec.parameters())
-        self.ema.copy_to(self.codec.parameters())
+        exported = copy.deepcopy(self.codec)  # its statistics are no part of the training state
+        self.ema.copy_to(exported.parameters())
         if not self.frozen:  # else they would become another codec's latents
             plain = self.training.without_augmentation()
             batches = [plain.batch(number).to(self.accelerator.device) for number in range(STATISTICS_BATCHES)]
-            self.codec.set_statistics(*latent_statistics(self.codec, batches))
-        replace_folder(self.run.path / "codec", self.codec.save_pretrained)
-        self.ema.restore(self.codec.parameters())
+            exported.set_statistics(*latent_statistics(exported, batches))
+        replace_folder(self.run.path / "codec", exported.save_pretrained)
