@@ -1,7 +1,9 @@
 """Does a file hold all the bytes that its own header promises?
 
 libsndfile shortens a cut WAV, RF64, W64, AIFF, AU, CAF, MP3 or Ogg file to what is there and reports no error, so half
-a take would pass for a whole one. FLAC needs no check here: its decoder notices.
+a take would pass for a whole one. FLAC needs no check here: its decoder notices. Nor is there one for what hardly
+anybody records into (NIST, VOC and the like), and damage inside a file shows only where the format has checksums that
+libsndfile looks at.
 
 Sizes that mean «not known when the header was written» are legitimate, since programs that stream cannot go back
 and fill them in: 0xFFFFFFFF (FFmpeg) and everything from 0x7FFFF000 up (SoX, arecord) in a WAV, all ones in an AU,
