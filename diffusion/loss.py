@@ -9,14 +9,20 @@ from conditioning.conditions import Conditions
 from diffusion.path import DataPredictor, interpolate
 
 
-def sample_times(batch: int, *, generator: torch.Generator, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
-    """t [batch] in (0, 1) with logit(t) ~ N(mean, std²): logit-normal, Esser et al. 2024, eq. 19.
+def sample_times(
+    batch: int, *, generator: torch.Generator, mean: float = 0.0, std: float = 1.0, start_share: float = 0.0
+) -> torch.Tensor:
+    """t [batch] in (0, 1] with logit(t) ~ N(mean, std²): logit-normal, Esser et al. 2024, eq. 19.
 
-    A larger mean trains more at the start of the path (t = 1). On the generator's device.
+    A larger mean trains more at the start of the path. start_share (0 … 1) of the draws are t = 1 itself: every
+    sampling begins there, and on a bridge with a small σ nothing nearby teaches it, since for t < 1 the difference
+    between z_t and the raw take already shows the mix. On the generator's device.
     """
-    return compute_density_for_timestep_sampling(
+    times = compute_density_for_timestep_sampling(
         "logit_normal", batch, logit_mean=mean, logit_std=std, device=generator.device, generator=generator
     )
+    at_start = torch.rand(batch, generator=generator, device=generator.device) < start_share
+    return times.masked_fill(at_start, 1.0)
 
 
 def flow_loss(

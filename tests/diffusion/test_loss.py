@@ -17,6 +17,15 @@ def test_times_are_logit_normal(mean: float, std: float, generator: torch.Genera
     assert stats.kstest(times.double().logit().numpy(), stats.norm(mean, std).cdf).pvalue > 0.01
 
 
+def test_a_share_of_the_times_is_the_start_itself(generator: torch.Generator) -> None:
+    """And the others are what they would have been without it."""
+    times = sample_times(20_000, generator=generator, start_share=0.2)
+    plain = sample_times(20_000, generator=torch.Generator().manual_seed(7))
+    at_start = times == 1
+    assert abs(at_start.float().mean() - 0.2) < 0.01  # standard error .003
+    assert torch.equal(times[~at_start], plain[~at_start])
+
+
 def test_the_same_generator_state_gives_the_same_times() -> None:
     first, second = (sample_times(5, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, second)

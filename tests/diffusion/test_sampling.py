@@ -200,7 +200,7 @@ def test_sampling_leaves_the_scheduler_alone(generator: torch.Generator) -> None
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_grid_has_equal_steps_from_one_to_zero(name: str, steps: int) -> None:
-    """Their own grids end at 1/1000, which wastes Euler's last step and multiplies errors in Heun's."""
+    """Their own grids end at 1/1000, which wastes Euler's last step and multiplies Heun's errors."""
     grid = torch.unique_consecutive(prepare(make_scheduler(name), steps).sigmas)
     torch.testing.assert_close(grid, torch.linspace(1, 0, steps + 1), rtol=0, atol=1.001e-3 if name == "dpmpp" else 1e-6)
 
