@@ -135,7 +135,7 @@ def vary(
     """One excerpt [2 samples] under random tilt, room, width, noise floor, fade and level."""
     samples = audio.shape[1]
     if impulse_responses and rng.random() < 0.35:
-        response = impulse_responses[rng.integers(len(impulse_responses))]
+        response = impulse_responses[int(rng.integers(len(impulse_responses)))]
         wet = fftconvolve(audio, response, axes=1)[:, :samples]
         scale = np.sqrt((audio**2).mean() / max(float((wet**2).mean()), 1e-12))
         audio = audio + wet * scale * 10 ** (rng.uniform(-25, 0) / 20)

@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from encodec.msstftd import MultiScaleSTFTDiscriminator
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from audio.errors import InputError
 from codec.balancer import LossBalancer
-from codec.discriminator import discriminator_loss, generator_losses
+from codec.discriminator import MultiScaleSTFTDiscriminator, discriminator_loss, generator_losses
 from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
 from restyler.checkpoints import RunFolder, replace_folder
