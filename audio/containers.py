@@ -105,7 +105,7 @@ def _missing_ogg_end(handle: FileIO, size: int) -> str | None:
     """An Ogg stream ends with a whole page whose end-of-stream bit is set."""
     handle.seek(max(0, size - OGG_TAIL_BYTES))
     tail = handle.read()
-    page = tail[tail.rfind(b"OggS"):]
+    page = tail[tail.rfind(b"OggS") :]
     segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
     complete = len(page) > 26 and len(segments) == page[26] and len(page) >= 27 + page[26] + sum(segments)
     if complete and page[5] & 4:

@@ -58,13 +58,17 @@ def compress(compressor: Compressor, samples: np.ndarray, sample_rate: int) -> n
 
     Pedalboard's times are those after which 1 − exp(−2π) of a step is reached, hence the factor 2π.
     """
-    board = pedalboard.Pedalboard([
-        pedalboard.Compressor(
-            threshold_db=compressor.threshold_db, ratio=compressor.ratio,
-            attack_ms=2 * math.pi * compressor.attack_ms, release_ms=2 * math.pi * compressor.release_ms,
-        ),
-        pedalboard.Gain(gain_db=compressor.makeup_db),
-    ])
+    board = pedalboard.Pedalboard(
+        [
+            pedalboard.Compressor(
+                threshold_db=compressor.threshold_db,
+                ratio=compressor.ratio,
+                attack_ms=2 * math.pi * compressor.attack_ms,
+                release_ms=2 * math.pi * compressor.release_ms,
+            ),
+            pedalboard.Gain(gain_db=compressor.makeup_db),
+        ]
+    )
     return board(samples.astype(np.float32), sample_rate).astype(np.float64)
 
 

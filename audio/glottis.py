@@ -52,8 +52,14 @@ def glottal_phase(f0_hz: np.ndarray, *, hop_samples: int, sample_rate: int) -> n
 
 
 def glottal_source(
-    phase: np.ndarray, f0_hz: np.ndarray, amplitude: np.ndarray, open_quotient: np.ndarray, return_hz: np.ndarray,
-    *, hop_samples: int, sample_rate: int,
+    phase: np.ndarray,
+    f0_hz: np.ndarray,
+    amplitude: np.ndarray,
+    open_quotient: np.ndarray,
+    return_hz: np.ndarray,
+    *,
+    hop_samples: int,
+    sample_rate: int,
 ) -> np.ndarray:
     """Band-limited glottal flow derivative [samples]; everything but `phase` is given at the control frames.
 

@@ -87,8 +87,7 @@ def _read_frames(source: soundfile.SoundFile, name: str, max_channels: int, min_
         raise InputError(f"{name}: {source.channels} channels; {allowed} allowed")
     if not MIN_SAMPLE_RATE_HZ <= source.samplerate <= MAX_SAMPLE_RATE_HZ:
         raise InputError(
-            f"{name}: a sample rate of {source.samplerate} Hz; "
-            f"{MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} Hz allowed"
+            f"{name}: a sample rate of {source.samplerate} Hz; {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} Hz allowed"
         )
     if source.frames == 0:
         raise InputError(f"{name}: 0 samples by its header; at least {min_duration_s:g} s needed")

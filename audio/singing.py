@@ -29,9 +29,7 @@ VIBRATO_RATE_DRIFT, VIBRATO_EXTENT_DRIFT = 0.03, 0.1  # standard deviations, as 
 BREATH_PULSATION = 0.7  # how much of the breath noise comes and goes with the glottis while the folds swing
 
 
-def sing(
-    notes: Sequence[Note | Rest], voice: Voice, *, sample_rate: int, generator: np.random.Generator
-) -> Waveform:
+def sing(notes: Sequence[Note | Rest], voice: Voice, *, sample_rate: int, generator: np.random.Generator) -> Waveform:
     """Sing notes one after the other; notes without a rest between them are tied.
 
     Returns a mono waveform as long as the notes' durations together. Randomness (jitter, drift, noise) comes from the

@@ -61,14 +61,16 @@ def features(chain: EffectChain) -> np.ndarray:
     mid_energy, side_energy = 1 + (sent * ((left + right) / 2) ** 2).sum(), (sent * ((left - right) / 2) ** 2).sum()
     reverb_energy = mid_energy * 10 ** (reverb.mid_level_db / 10) + side_energy * 10 ** (reverb.side_level_db / 10)
     least = 10 ** (INAUDIBLE_DB / 10)
-    return np.array([
-        response_db(chain.equaliser, TOP_HZ) - middle_db,
-        response_db(chain.equaliser, BODY_HZ) - middle_db,
-        over_db * (1 - 1 / chain.compressor.ratio),
-        np.log2(np.mean(reverb.t60_s)),
-        10 * np.log10(max(reverb_energy * 10 ** (response_db(reverb.equaliser, MIDDLE_HZ) / 10), least)),
-        10 * np.log10(max(energies.sum(), least)),
-    ])
+    return np.array(
+        [
+            response_db(chain.equaliser, TOP_HZ) - middle_db,
+            response_db(chain.equaliser, BODY_HZ) - middle_db,
+            over_db * (1 - 1 / chain.compressor.ratio),
+            np.log2(np.mean(reverb.t60_s)),
+            10 * np.log10(max(reverb_energy * 10 ** (response_db(reverb.equaliser, MIDDLE_HZ) / 10), least)),
+            10 * np.log10(max(energies.sum(), least)),
+        ]
+    )
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,13 @@ def formant_response(frequency_hz: np.ndarray, formants_hz: np.ndarray) -> np.nd
 
 
 def filter_moving(
-    source: np.ndarray, formants_hz: np.ndarray, register: Register, formant_scale: float,
-    *, hop_samples: int, sample_rate: int,
+    source: np.ndarray,
+    formants_hz: np.ndarray,
+    register: Register,
+    formant_scale: float,
+    *,
+    hop_samples: int,
+    sample_rate: int,
 ) -> np.ndarray:
     """Pass a signal through formants that move from frame to frame, without clicks; the length is kept.
 

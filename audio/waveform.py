@@ -38,8 +38,13 @@ class Waveform:
         if sample_rate == self.sample_rate:
             return self
         samples = torchaudio.functional.resample(
-            self.samples, self.sample_rate, sample_rate, lowpass_filter_width=64, rolloff=0.9475937167399596,
-            resampling_method="sinc_interp_kaiser", beta=14.769656459379492,
+            self.samples,
+            self.sample_rate,
+            sample_rate,
+            lowpass_filter_width=64,
+            rolloff=0.9475937167399596,
+            resampling_method="sinc_interp_kaiser",
+            beta=14.769656459379492,
         )
         return Waveform(samples, sample_rate)
 

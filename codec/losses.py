@@ -40,9 +40,7 @@ def _magnitude(audio: torch.Tensor, n_fft: int) -> torch.Tensor:
 def a_weighting(frequencies_hz: torch.Tensor) -> torch.Tensor:
     """Gain of the A curve (IEC 61672-1, annex E), 1 at 1 kHz."""
     f2 = frequencies_hz.double().square()
-    gain = (12194.0**2 * f2 * f2) / (
-        (f2 + 20.6**2) * torch.sqrt((f2 + 107.7**2) * (f2 + 737.9**2)) * (f2 + 12194.0**2)
-    )
+    gain = (12194.0**2 * f2 * f2) / ((f2 + 20.6**2) * torch.sqrt((f2 + 107.7**2) * (f2 + 737.9**2)) * (f2 + 12194.0**2))
     return (gain * 10 ** (2.0 / 20)).to(frequencies_hz.dtype)
 
 

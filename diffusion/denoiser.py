@@ -67,9 +67,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         )
         self.skip = zero_linear(width, 2 * latent_dim)
         self.embed_frames = nn.Linear(2 * latent_dim * patch_frames, width)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, round(mlp_ratio * width), conv_kernel) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, round(mlp_ratio * width), conv_kernel) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_linear(width, 2 * width)
         self.out = zero_linear(width, latent_dim * patch_frames)

@@ -70,8 +70,14 @@ def print_speed(pipeline: VocalRestylePipeline, seconds: int) -> None:
             told = type(conditions)(conditions.aligned.expand(batch, -1, -1), conditions.pooled.expand(batch, -1))
             noise = torch.randn(told.aligned.shape, generator=torch.Generator().manual_seed(0))
             return sample(
-                pipeline.denoiser, told, scheduler=pipeline.scheduler, steps=settings.steps, guidance=1.0,
-                sigma=settings.sigma, noise=noise, window_frames=pipeline.defaults.window_frames,
+                pipeline.denoiser,
+                told,
+                scheduler=pipeline.scheduler,
+                steps=settings.steps,
+                guidance=1.0,
+                sigma=settings.sigma,
+                noise=noise,
+                window_frames=pipeline.defaults.window_frames,
                 context_frames=pipeline.defaults.context_frames,
             )
 

@@ -72,8 +72,14 @@ def excerpt_streams(
 
     def stream(name: str, *, augment: bool, seed: int) -> ExcerptStream:
         return ExcerptStream(
-            pools[name], weights, responses, sample_rate=sample_rate, samples=samples, batch_size=batch_size,
-            seed=seed, augment=augment,
+            pools[name],
+            weights,
+            responses,
+            sample_rate=sample_rate,
+            samples=samples,
+            batch_size=batch_size,
+            seed=seed,
+            augment=augment,
         )
 
     return stream("train", augment=data.augment, seed=seed), stream("validation", augment=False, seed=seed)

@@ -91,8 +91,12 @@ def train_codec(config: CodecConfig, run_dir: Path) -> int:
     run.claim("config", config.model_dump(mode="json"))
     sizes = PocketCodec(**config.codec.model_dump())
     streams = excerpt_streams(
-        config.data, sample_rate=sizes.sample_rate, hop_samples=sizes.hop_samples, seed=config.seed,
-        batch_size=config.training.batch_size, crop_s=config.training.crop_s,
+        config.data,
+        sample_rate=sizes.sample_rate,
+        hop_samples=sizes.hop_samples,
+        seed=config.seed,
+        batch_size=config.training.batch_size,
+        crop_s=config.training.crop_s,
     )
     return CodecTrainer(config, run, accelerator, *streams).run_to_end()
 
@@ -148,7 +152,8 @@ class CodecTrainer:
         weights = {name: weight for name, weight in self.config.losses.model_dump().items() if weight}
         self.balancer = LossBalancer(weights | {"adversarial": chosen.adversarial, "feature": chosen.feature})
         self.parts |= {
-            "discriminator": self.discriminator, "discriminator_optimiser": self.discriminator_optimiser,
+            "discriminator": self.discriminator,
+            "discriminator_optimiser": self.discriminator_optimiser,
             "balancer": self.balancer,
         }
 

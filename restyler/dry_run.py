@@ -30,13 +30,15 @@ def describe_codec(config: CodecConfig) -> str:
     for name, parameter in codec.named_parameters():
         parts[name[:7]] += parameter.numel()
     audio_s = config.training.batch_size * config.training.crop_s
-    return "\n".join([
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        *(f"{name:<14} {size:>12,} parameters" for name, size in parts.items()),
-        f"memory         {4 * 5 * count(codec) / 2**30:.2f} GiB for weights, gradients, optimiser and average",
-        f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
-        f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
-    ])
+    return "\n".join(
+        [
+            yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            *(f"{name:<14} {size:>12,} parameters" for name, size in parts.items()),
+            f"memory         {4 * 5 * count(codec) / 2**30:.2f} GiB for weights, gradients, optimiser and average",
+            f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
+            f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
+        ]
+    )
 
 
 def describe_denoiser(config: DenoiserConfig) -> str:

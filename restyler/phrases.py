@@ -127,9 +127,7 @@ def _singers(manifest: Path) -> dict[Path, str]:
     return {(manifest.parent / row["file"]).resolve(): row["singer"] for row in rows if row["file"]}
 
 
-def plan_phrases(
-    recordings: Sequence[Recording], *, passes: int, shift_probability: float, seed: int
-) -> list[Phrase]:
+def plan_phrases(recordings: Sequence[Recording], *, passes: int, shift_probability: float, seed: int) -> list[Phrase]:
     """Every recording once in each pass, in another order and with other gaps and shifts each time.
 
     Phrases hold one singer and one split and last about 6 … 12 s. Less than 3 s left over of a singer join the last

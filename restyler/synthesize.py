@@ -63,8 +63,10 @@ def plan_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_take: int,
     for phrase in phrases:
         is_test = phrase.split == "test"
         if mixes_per_take > len(pools[is_test]):
-            raise InputError(f"{presets}: {len(pools[is_test])} presets for the {phrase.split} split are too few for"
-                             f" {mixes_per_take} mixes of a take")
+            raise InputError(
+                f"{presets}: {len(pools[is_test])} presets for the {phrase.split} split are too few for"
+                f" {mixes_per_take} mixes of a take"
+            )
         hand: list[str] = []
         deck = decks[is_test]
         while len(hand) < mixes_per_take:
@@ -102,11 +104,20 @@ def synthesize_take(take: Take, out: Path) -> list[Row]:
     for (name, style, _), mix, mix_gain_db in zip(take.chains, mixes, mix_gains_db, strict=True):
         mix_name = f"mix/{phrase.key}__{name}.flac"
         io.write(out / mix_name, _amplified(mix, mix_gain_db), tags={"singer": phrase.singer, "chain": name})
-        rows.append({
-            "key": phrase.key, "raw": raw_name, "mix": mix_name, "song": phrase.song, "singer": phrase.singer,
-            "style": style, "chain": name, "split": phrase.split,
-            "raw_gain_db": round(raw_gain_db, 3), "mix_gain_db": round(mix_gain_db, 3),
-        })
+        rows.append(
+            {
+                "key": phrase.key,
+                "raw": raw_name,
+                "mix": mix_name,
+                "song": phrase.song,
+                "singer": phrase.singer,
+                "style": style,
+                "chain": name,
+                "split": phrase.split,
+                "raw_gain_db": round(raw_gain_db, 3),
+                "mix_gain_db": round(mix_gain_db, 3),
+            }
+        )
     return rows
 
 
@@ -183,13 +194,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("voices", nargs="+", type=Path, metavar="VOICES", help="folders or files of dry voices")
     parser.add_argument("--presets", type=Path, required=True, help="decoded.csv of a folder of DiffVox presets")
     parser.add_argument("--out", type=Path, required=True, metavar="PAIRS", help="new folder, or one to go on with")
-    parser.add_argument("--manifest", type=Path,
-                        help="table (tabs) with the columns file and singer; without it a file's folder is its singer")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="table (tabs) with the columns file and singer; without it a file's folder is its singer",
+    )
     parser.add_argument("--mixes-per-take", type=integer(1, 100), default=4)
-    parser.add_argument("--passes", type=integer(1, 100), default=1,
-                        help="how often each voice is used, each time joined and shifted otherwise")
-    parser.add_argument("--shift-probability", type=number(0, 1), default=0.5,
-                        help="of playing a take, pitch and formants, up to 2 semitones higher or lower")
+    parser.add_argument(
+        "--passes",
+        type=integer(1, 100),
+        default=1,
+        help="how often each voice is used, each time joined and shifted otherwise",
+    )
+    parser.add_argument(
+        "--shift-probability",
+        type=number(0, 1),
+        default=0.5,
+        help="of playing a take, pitch and formants, up to 2 semitones higher or lower",
+    )
     parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0)
     parser.add_argument("--workers", type=integer(1, 256), default=2, help="processes; the pairs do not depend on it")
     options = parser.parse_args(argv)
@@ -201,8 +223,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = {
         "recordings": [[recording.path.name, recording.singer, recording.duration_s] for recording in recordings],
         "chains_crc32": zlib.crc32(repr([take.chains for take in takes]).encode()),
-        "mixes_per_take": options.mixes_per_take, "passes": options.passes,
-        "shift_probability": options.shift_probability, "seed": options.seed,
+        "mixes_per_take": options.mixes_per_take,
+        "passes": options.passes,
+        "shift_probability": options.shift_probability,
+        "seed": options.seed,
     }
     rows = synthesize(takes, options.out, settings, workers=options.workers)
     silent = len(takes) - len({row["key"] for row in rows})

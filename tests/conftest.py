@@ -35,12 +35,24 @@ def preset_table(tmp_path: Path) -> Path:
     """`decoded.csv` of a folder of 12 random effect chains, in the form of the released ones; 8 are to train on."""
     random = np.random.default_rng(0)
     columns = {
-        "comp_threshold_db": (-28, -18), "comp_ratio": (1.5, 8), "comp_attack_ms": (0.5, 10),
-        "comp_release_ms": (50, 500), "comp_makeup_db": (0, 5),
-        "delay_ms": (150, 500), "delay_feedback": (0, 0.6), "delay_gain": (0, 0.2), "delay_lp_freq": (500, 12000),
-        "delay_lp_q": (0.5, 1.5), "delay_odd_pan": (-60, 60), "delay_even_pan": (-60, 60),
-        "delay_to_reverb_send": (0, 1), "dry_pan": (-5, 5), "lowpass_freq": (9000, 18000), "lowpass_q": (0.5, 1.5),
-        "highpass_freq": (20, 250), "highpass_q": (0.5, 1.5),
+        "comp_threshold_db": (-28, -18),
+        "comp_ratio": (1.5, 8),
+        "comp_attack_ms": (0.5, 10),
+        "comp_release_ms": (50, 500),
+        "comp_makeup_db": (0, 5),
+        "delay_ms": (150, 500),
+        "delay_feedback": (0, 0.6),
+        "delay_gain": (0, 0.2),
+        "delay_lp_freq": (500, 12000),
+        "delay_lp_q": (0.5, 1.5),
+        "delay_odd_pan": (-60, 60),
+        "delay_even_pan": (-60, 60),
+        "delay_to_reverb_send": (0, 1),
+        "dry_pan": (-5, 5),
+        "lowpass_freq": (9000, 18000),
+        "lowpass_q": (0.5, 1.5),
+        "highpass_freq": (20, 250),
+        "highpass_q": (0.5, 1.5),
     }
     for prefix in ("", "rev_"):
         for band in ("peak1", "peak2", "lowshelf", "highshelf"):

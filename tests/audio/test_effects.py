@@ -19,9 +19,12 @@ NO_DELAY = PingPongDelay(100.0, 0.0, 0.0, Filter("low_pass", 8000, 0.7), -50, 50
 NO_REVERB = Reverb((1000.0,), (0.5,), -np.inf, -np.inf, 0.0, 0.0, ())
 BYPASS = EffectChain((), Compressor(0.0, 1.0, 1.0, 100.0, 0.0), NO_DELAY, NO_REVERB, 0.0, 0.0)
 FULL = EffectChain(
-    (Filter("high_pass", 120, 0.7), Filter("peak", 1000, 1.0, -4.0)), Compressor(-24.0, 3.0, 2.0, 80.0, 2.0),
+    (Filter("high_pass", 120, 0.7), Filter("peak", 1000, 1.0, -4.0)),
+    Compressor(-24.0, 3.0, 2.0, 80.0, 2.0),
     PingPongDelay(120.0, 0.4, 0.3, Filter("low_pass", 4000, 0.7), -60, 40),
-    Reverb((250.0, 2000.0), (0.6, 0.4), -12.0, -15.0, -0.2, 20.0, ()), 0.5, 10.0,
+    Reverb((250.0, 2000.0), (0.6, 0.4), -12.0, -15.0, -0.2, 20.0, ()),
+    0.5,
+    10.0,
 )
 
 

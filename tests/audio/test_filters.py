@@ -57,7 +57,9 @@ def test_q_of_a_pass_filter_is_its_gain_at_the_cut_off() -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     kind=st.sampled_from(["peak", "low_shelf", "high_shelf", "low_pass", "high_pass"]),
-    frequency_hz=st.floats(16, 18000), q=st.floats(0.1, 20), gain=st.floats(-24, 24),
+    frequency_hz=st.floats(16, 18000),
+    q=st.floats(0.1, 20),
+    gain=st.floats(-24, 24),
     rate_hz=st.sampled_from([8000, 16000, 22050, 44100, 48000, 96000, 192000]),
 )
 def test_every_filter_is_stable_at_every_rate(kind, frequency_hz, q, gain, rate_hz) -> None:

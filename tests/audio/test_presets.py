@@ -53,8 +53,14 @@ def test_a_table_becomes_chains_in_its_units_and_order(preset_table: Path) -> No
         rows = list(csv.DictReader(file))
     assert list(chains) == [row["dry_file"] for row in rows]
     row, chain = rows[4], chains["chain_4"]
-    kinds = {"peak1": "peak", "peak2": "peak", "lowshelf": "low_shelf", "highshelf": "high_shelf",
-             "lowpass": "low_pass", "highpass": "high_pass"}
+    kinds = {
+        "peak1": "peak",
+        "peak2": "peak",
+        "lowshelf": "low_shelf",
+        "highshelf": "high_shelf",
+        "lowpass": "low_pass",
+        "highpass": "high_pass",
+    }
     assert [band.kind for band in chain.equaliser] == list(kinds.values())
     for band, column in zip(chain.equaliser, kinds, strict=True):
         assert band.frequency_hz == float(row[f"{column}_freq"])

@@ -15,8 +15,13 @@ BANDS_HZ = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 
 def reverb(**changes) -> Reverb:
     settings = {
-        "band_hz": BANDS_HZ, "t60_s": (2.0, 1.8, 1.5, 1.2, 1.0, 0.8), "mid_level_db": -15.0, "side_level_db": -20.0,
-        "correlation": 0.0, "pre_delay_ms": 20.0, "equaliser": (),
+        "band_hz": BANDS_HZ,
+        "t60_s": (2.0, 1.8, 1.5, 1.2, 1.0, 0.8),
+        "mid_level_db": -15.0,
+        "side_level_db": -20.0,
+        "correlation": 0.0,
+        "pre_delay_ms": 20.0,
+        "equaliser": (),
     }
     return Reverb(**(settings | changes))
 

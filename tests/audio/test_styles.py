@@ -25,9 +25,12 @@ RATE_HZ = 48000
 
 def chain(shelf_db: float = 0.0, *, reverb_db: float = -20.0, t60_s: float = 1.0) -> EffectChain:
     return EffectChain(
-        (Filter("high_shelf", 4000, 0.7, shelf_db),), Compressor(-20.0, 2.0, 2.0, 80.0, 0.0),
+        (Filter("high_shelf", 4000, 0.7, shelf_db),),
+        Compressor(-20.0, 2.0, 2.0, 80.0, 0.0),
         PingPongDelay(200.0, 0.3, 0.01, Filter("low_pass", 4000, 0.7), -60, 40),
-        Reverb((250.0, 2000.0), (t60_s, t60_s), reverb_db, reverb_db, 0.0, 20.0, ()), 0.0, 0.0,
+        Reverb((250.0, 2000.0), (t60_s, t60_s), reverb_db, reverb_db, 0.0, 20.0, ()),
+        0.0,
+        0.0,
     )
 
 
@@ -54,8 +57,10 @@ def test_a_chain_out_of_all_bounds_still_has_the_nearest_style() -> None:
 
 
 def test_styles_do_not_depend_on_anything_but_chains_and_seed() -> None:
-    chains = [chain(shelf, reverb_db=-20 + 2 * np.sin(9 * shelf), t60_s=1 + np.cos(5 * shelf) / 2)
-              for shelf in np.linspace(-8, 8, 40)]
+    chains = [
+        chain(shelf, reverb_db=-20 + 2 * np.sin(9 * shelf), t60_s=1 + np.cos(5 * shelf) / 2)
+        for shelf in np.linspace(-8, 8, 40)
+    ]
     first, second = find_styles(chains, count=4, seed=3), find_styles(chains, count=4, seed=3)
     assert first.names == second.names
     np.testing.assert_array_equal(first.centres, second.centres)

@@ -63,9 +63,7 @@ def test_the_discriminators_gradient_stays_in_it(discriminator: MultiScaleSTFTDi
 
 
 @pytest.mark.parametrize("loss", ["adversarial", "feature"])
-def test_the_generators_gradient_reaches_the_fake_alone(
-    discriminator: MultiScaleSTFTDiscriminator, loss: str
-) -> None:
+def test_the_generators_gradient_reaches_the_fake_alone(discriminator: MultiScaleSTFTDiscriminator, loss: str) -> None:
     real, fake = _noise(1).requires_grad_(), _noise(2).requires_grad_()
     generator_losses(discriminator, real, fake)[loss].backward()
     assert float(fake.grad.abs().sum()) > 0

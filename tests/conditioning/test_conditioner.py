@@ -13,7 +13,10 @@ NAN = torch.nan
 def conditioner() -> StyleConditioner:
     torch.manual_seed(0)
     return StyleConditioner(
-        latent_dim=4, embed_dim=8, styles=["dry", "hall", "telephone"], controls=["brightness", "width"],
+        latent_dim=4,
+        embed_dim=8,
+        styles=["dry", "hall", "telephone"],
+        controls=["brightness", "width"],
         reference_width=16,
     )
 
@@ -66,9 +69,7 @@ def test_padding_of_a_reference_has_no_influence(conditioner, raw, reference, fr
     padded = reference.clone()
     padded[1, :, frames:] = filling
     result = conditioner(raw, reference=padded, reference_frames=torch.tensor([31, frames, 31])).pooled
-    alone = conditioner(
-        raw[1:2], reference=reference[1:2, :, :frames], reference_frames=torch.tensor([frames])
-    ).pooled
+    alone = conditioner(raw[1:2], reference=reference[1:2, :, :frames], reference_frames=torch.tensor([frames])).pooled
     torch.testing.assert_close(result[1:2], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -82,6 +83,7 @@ def test_when_something_happens_in_a_reference_does_not_matter(conditioner, raw)
 
 def test_a_longer_reference_of_the_same_kind_says_the_same(conditioner, raw) -> None:
     """What counts is the kind of recording, not its length: two takes from one source are closer than two sources."""
+
     def read(scale: float, frames: int, seed: int) -> torch.Tensor:
         x = scale * torch.randn(1, 4, frames, generator=torch.Generator().manual_seed(seed))
         return conditioner(raw[:1], reference=x, reference_frames=torch.tensor([frames])).pooled
@@ -97,7 +99,10 @@ def test_what_is_not_told_sends_back_clean_gradients(conditioner, raw, reference
     missing[0] = NAN
     raw.requires_grad_()
     conditions = conditioner(
-        raw, style=torch.tensor([-1, -1, 1]), reference=missing, reference_frames=torch.tensor([0, 1, 31]),
+        raw,
+        style=torch.tensor([-1, -1, 1]),
+        reference=missing,
+        reference_frames=torch.tensor([0, 1, 31]),
         controls=torch.tensor([[NAN, NAN], [NAN, 0.3], [NAN, NAN]]),
     )
     (conditions.pooled.square().sum() + conditions.aligned.sum()).backward()
@@ -142,7 +147,9 @@ def test_a_saved_conditioner_comes_back_bit_for_bit(tmp_path: Path, conditioner,
     assert {file.name for file in tmp_path.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
     loaded = StyleConditioner.from_pretrained(tmp_path)
     told = {
-        "style": torch.tensor([0, 1, 2]), "reference": reference, "reference_frames": torch.tensor([31, 5, 0]),
+        "style": torch.tensor([0, 1, 2]),
+        "reference": reference,
+        "reference_frames": torch.tensor([31, 5, 0]),
         "controls": torch.tensor([[0.1, NAN], [NAN, NAN], [1.0, -1.0]]),
     }
     assert torch.equal(loaded(raw, **told).pooled, conditioner(raw, **told).pooled)

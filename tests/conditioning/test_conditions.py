@@ -37,9 +37,7 @@ def test_a_cut_takes_frames_and_leaves_the_style() -> None:
     assert torch.equal(cut.pooled, told.pooled)
 
 
-@pytest.mark.parametrize(
-    ("aligned", "pooled"), [((3, 4), (3, 5)), ((3, 4, 9), (3, 5, 1)), ((3, 4, 9), (2, 5))]
-)
+@pytest.mark.parametrize(("aligned", "pooled"), [((3, 4), (3, 5)), ((3, 4, 9), (3, 5, 1)), ((3, 4, 9), (2, 5))])
 def test_shapes_that_do_not_fit_are_refused(aligned: tuple[int, ...], pooled: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="aligned"):
         Conditions(torch.zeros(aligned), torch.zeros(pooled))

@@ -84,7 +84,12 @@ def lively_denoiser(generator: torch.Generator) -> Callable[..., Denoiser]:
     def build(**settings: object) -> Denoiser:
         torch.manual_seed(3)  # the layers' own initialisation knows no generator
         sizes = {
-            "latent_dim": 6, "embed_dim": 8, "codec_fingerprint": "f", "width": 32, "depth": 2, "heads": 2,
+            "latent_dim": 6,
+            "embed_dim": 8,
+            "codec_fingerprint": "f",
+            "width": 32,
+            "depth": 2,
+            "heads": 2,
             "conv_kernel": 3,
         }
         denoiser = Denoiser(**{**sizes, **settings})  # type: ignore[arg-type]

@@ -46,8 +46,16 @@ def test_every_input_matters(path: str, lively_denoiser: Build) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("path", "noise"), ("width", 64), ("depth", 3), ("heads", 4), ("patch_frames", 3), ("mlp_ratio", 2.0),
-     ("conv_kernel", 5), ("sigma_max", 2.0)],
+    [
+        ("path", "noise"),
+        ("width", 64),
+        ("depth", 3),
+        ("heads", 4),
+        ("patch_frames", 3),
+        ("mlp_ratio", 2.0),
+        ("conv_kernel", 5),
+        ("sigma_max", 2.0),
+    ],
 )
 def test_every_setting_matters(setting: str, value: object, lively_denoiser: Build) -> None:
     x = inputs()
@@ -197,8 +205,13 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(lively_denois
 
 @pytest.mark.parametrize(
     ("setting", "complaint"),
-    [({"width": 30, "heads": 4}, "heads"), ({"conv_kernel": 4}, "odd"), ({"path": "brigde"}, "brigde"),
-     ({"patch_frames": 0}, "positive"), ({"sigma_max": 0.0}, "positive")],
+    [
+        ({"width": 30, "heads": 4}, "heads"),
+        ({"conv_kernel": 4}, "odd"),
+        ({"path": "brigde"}, "brigde"),
+        ({"patch_frames": 0}, "positive"),
+        ({"sigma_max": 0.0}, "positive"),
+    ],
 )
 def test_impossible_sizes_are_refused(setting: dict, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

@@ -38,8 +38,13 @@ def test_the_best_predictor_leaves_the_conditional_variance(gaussian_pairs, t: f
     noise = torch.randn(raw.shape, generator=generator)
     levels = [0.3, 1.0] if gaussian_pairs.kind == "bridge" else [None, None]
     loss = flow_loss(
-        gaussian_pairs, mix, Conditions(raw, torch.zeros(2, 1)), t=torch.full((2,), t),
-        sigma=None if levels[0] is None else torch.tensor(levels), noise=noise, frame_mask=None,
+        gaussian_pairs,
+        mix,
+        Conditions(raw, torch.zeros(2, 1)),
+        t=torch.full((2,), t),
+        sigma=None if levels[0] is None else torch.tensor(levels),
+        noise=noise,
+        frame_mask=None,
     )
     expected = torch.stack([gaussian_pairs.gain_and_variance(t, sigma)[1] for sigma in levels])
     torch.testing.assert_close(loss, expected, rtol=0.02, atol=0)
@@ -55,8 +60,13 @@ def test_padding_changes_neither_the_loss_nor_its_gradient(lively_denoiser: Call
         filled = [x.masked_fill(~mask[:, None], filling) for x in (raw, mix, noise)]
         conditions = Conditions(filled[0], torch.ones(2, 8))
         loss = flow_loss(
-            denoiser, filled[1], conditions, t=torch.tensor([0.3, 0.7]), sigma=torch.tensor([0.5, 0.2]),
-            noise=filled[2], frame_mask=mask,
+            denoiser,
+            filled[1],
+            conditions,
+            t=torch.tensor([0.3, 0.7]),
+            sigma=torch.tensor([0.5, 0.2]),
+            noise=filled[2],
+            frame_mask=mask,
         )
         (gradient,) = torch.autograd.grad(loss.sum(), [denoiser.embed_frames.weight])
         return loss.detach(), gradient
@@ -67,8 +77,13 @@ def test_padding_changes_neither_the_loss_nor_its_gradient(lively_denoiser: Call
     assert torch.equal(gradient, other_gradient)
 
     alone = flow_loss(
-        denoiser, mix[1:, :, :5], Conditions(raw[1:, :, :5], torch.ones(1, 8)), t=torch.tensor([0.7]),
-        sigma=torch.tensor([0.2]), noise=noise[1:, :, :5], frame_mask=None,
+        denoiser,
+        mix[1:, :, :5],
+        Conditions(raw[1:, :, :5], torch.ones(1, 8)),
+        t=torch.tensor([0.7]),
+        sigma=torch.tensor([0.2]),
+        noise=noise[1:, :, :5],
+        frame_mask=None,
     )
     torch.testing.assert_close(loss[1:], alone)
 
@@ -95,8 +110,12 @@ def test_a_small_denoiser_learns_a_style_and_beats_copying(generator: torch.Gene
     def loss_on(mix: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         count = mix.shape[0]
         return flow_loss(
-            denoiser, mix, conditions, t=sample_times(count, generator=generator, mean=1.0),
-            sigma=torch.rand(count, generator=generator), noise=torch.randn(mix.shape, generator=generator),
+            denoiser,
+            mix,
+            conditions,
+            t=sample_times(count, generator=generator, mean=1.0),
+            sigma=torch.rand(count, generator=generator),
+            noise=torch.randn(mix.shape, generator=generator),
             frame_mask=None,
         ).mean()
 

@@ -25,7 +25,11 @@ SOLVERS = ["euler", "heun", "dpmpp"]
 
 def run(denoiser, raw: torch.Tensor, noise: torch.Tensor, name: str = "euler", **options) -> torch.Tensor:
     settings = {
-        "scheduler": make_scheduler(name), "steps": 8, "guidance": 1.0, "sigma": 1.0, "window_frames": 10**6,
+        "scheduler": make_scheduler(name),
+        "steps": 8,
+        "guidance": 1.0,
+        "sigma": 1.0,
+        "window_frames": 10**6,
         "context_frames": 0,
     }
     return sample(denoiser, Conditions(raw, torch.ones(raw.shape[0], 8)), noise=noise, **{**settings, **options})
@@ -108,8 +112,15 @@ def test_guidance(name: str, estimates: int, lively_denoiser: Callable[..., Deno
 
     def at(guidance: float, conditions: Conditions | None = None, steps: int = 1) -> torch.Tensor:
         return sample(
-            denoiser, conditions or Conditions(raw, torch.ones(1, 8)), scheduler=make_scheduler(name), steps=steps,
-            guidance=guidance, sigma=0.5, noise=noise, window_frames=50, context_frames=5,
+            denoiser,
+            conditions or Conditions(raw, torch.ones(1, 8)),
+            scheduler=make_scheduler(name),
+            steps=steps,
+            guidance=guidance,
+            sigma=0.5,
+            noise=noise,
+            window_frames=50,
+            context_frames=5,
             progress=lambda done, total: seen.append((done, total)),
         )
 
@@ -202,7 +213,9 @@ def test_sampling_leaves_the_scheduler_alone(generator: torch.Generator) -> None
 def test_every_grid_has_equal_steps_from_one_to_zero(name: str, steps: int) -> None:
     """Their own grids end at 1/1000, which wastes Euler's last step and multiplies Heun's errors."""
     grid = torch.unique_consecutive(prepare(make_scheduler(name), steps).sigmas)
-    torch.testing.assert_close(grid, torch.linspace(1, 0, steps + 1), rtol=0, atol=1.001e-3 if name == "dpmpp" else 1e-6)
+    torch.testing.assert_close(
+        grid, torch.linspace(1, 0, steps + 1), rtol=0, atol=1.001e-3 if name == "dpmpp" else 1e-6
+    )
 
 
 def test_a_schedulers_own_shift_bends_the_grid() -> None:

@@ -56,8 +56,20 @@ def voices(tmp_path: Path) -> Path:
 
 
 def run(voices: Path, presets: Path, out: Path, *options: str) -> int:
-    return main([str(voices), "--presets", str(presets), "--out", str(out), "--mixes-per-take", str(MIXES),
-                 "--workers", "1", *options])
+    return main(
+        [
+            str(voices),
+            "--presets",
+            str(presets),
+            "--out",
+            str(out),
+            "--mixes-per-take",
+            str(MIXES),
+            "--workers",
+            "1",
+            *options,
+        ]
+    )
 
 
 def rows_of(out: Path) -> list[dict]:
@@ -137,8 +149,10 @@ def test_splits_never_share_a_recording_and_held_out_chains_are_for_tests_only(
     assert set(uses.values()) == {9}
     names = list(read_presets(preset_table))
     trained = set(training_names(preset_table, names))
-    dealt = {split: Counter(name for take in takes if take.phrase.split == split for name, *_ in take.chains)
-             for split in ("train", "validation", "test")}
+    dealt = {
+        split: Counter(name for take in takes if take.phrase.split == split for name, *_ in take.chains)
+        for split in ("train", "validation", "test")
+    }
     assert set(dealt["train"]) == trained
     assert set(dealt["validation"]) <= trained
     assert set(dealt["test"]) == set(names) - trained
@@ -149,8 +163,11 @@ def test_splits_never_share_a_recording_and_held_out_chains_are_for_tests_only(
 
 def test_short_recordings_are_joined_and_long_ones_cut(voices: Path) -> None:
     phrases = plan_phrases(find_recordings([voices], None), passes=5, shift_probability=0, seed=1)
-    trained = [sum(piece.stop_s - piece.start_s + piece.gap_s for piece in phrase.pieces)
-               for phrase in phrases if phrase.split == "train"]
+    trained = [
+        sum(piece.stop_s - piece.start_s + piece.gap_s for piece in phrase.pieces)
+        for phrase in phrases
+        if phrase.split == "train"
+    ]
     assert 6 <= np.median(trained) <= 12
     assert max(trained) < 16
     assert all(0.2 <= piece.gap_s <= 0.8 for phrase in phrases for piece in phrase.pieces)
