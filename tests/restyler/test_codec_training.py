@@ -184,7 +184,7 @@ def test_discriminator_takes_part(sounds, tmp_path):
 def test_an_empty_folder_and_other_sizes_are_refused(sounds, tmp_path):
     with pytest.raises(InputError, match="no audio files"):
         train_codec(load(tmp_path), tmp_path / "run")
-    with pytest.raises(InputError, match="codec.kernel"):
+    with pytest.raises(InputError, match=r"codec\.kernel"):
         load(sounds, "codec.kernel=6")
-    with pytest.raises(InputError, match="start.components"):
+    with pytest.raises(InputError, match=r"start\.components"):
         load(sounds, "start.components=128")
