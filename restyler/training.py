@@ -54,6 +54,8 @@ def make_accelerator(config: DenoiserConfig) -> Accelerator:
         )
     except ValueError as error:
         raise InputError(f"training.precision: {error}") from None
+    if config.training.precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it silently
+        raise InputError("training.precision: fp16 needs a GPU; no and bf16 work on a CPU")
     shares = accelerator.num_processes * config.training.accumulation
     if config.training.batch_size % shares:
         raise InputError(

@@ -1,0 +1,454 @@
+"""Training as its users meet it: through train.py, interrupted, resumed, in one process or two."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file
+
+from audio import io
+from audio.singing import demo_take
+from audio.waveform import Waveform
+from restyler.building import build_model
+from restyler.config import load_config
+from restyler.optimisation import learning_rate, parameter_groups
+from restyler.pipeline import VocalRestylePipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRY = run_path(str(ROOT / "train.py"))["main"]
+STEPS = 24
+SMALL = [
+    "data.takes=8",
+    "data.seconds=1.5",
+    "denoiser.width=48",
+    "denoiser.depth=1",
+    "denoiser.heads=2",
+    f"training.steps={STEPS}",
+    "training.crop_s=0.5",
+    "training.reference_s=0.4",
+    "training.precision=no",
+    "training.save_every=9",
+    "validation.every=8",
+    "validation.examples=3",
+    "validation.buckets=2",
+    "tracking.log_every=3",
+]
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps its state per process; every run of these tests stands for a process of its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    PartialState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments of a small run on synthetic pairs, which all runs share through their cache."""
+    cache = tmp_path_factory.mktemp("training") / "cache"
+    return ["configs/tiny.yaml", *SMALL, f"codec.path={model / 'codec'}", f"data.cache={cache}"]
+
+
+@pytest.fixture(scope="module")
+def run(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert entry_point([*settings, "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def entry_point(arguments: list[str]) -> int:
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        return ENTRY(arguments)
+    finally:
+        os.chdir(before)
+
+
+def metrics(run: Path) -> Rows:
+    """All rows, without what depends on the machine's speed."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if "second" not in key and "audio_s" not in key} for row in rows]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.{name}": tensor
+        for part in ("conditioner", "denoiser")
+        for name, tensor in load_file(run / "pipeline" / part / "diffusion_pytorch_model.safetensors").items()
+    }
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Bitwise."""
+    assert metrics(first) == metrics(second)
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_loss_falls_below_the_stated_share_of_copying_the_take(run: Path) -> None:
+    validated = [row for row in metrics(run) if "val_loss" in row]
+    assert [row["step"] for row in validated] == [0, 8, 16, 24]
+    # Untrained, the estimate is the raw take itself; the rest of the run must do much better, at every time.
+    assert validated[-1]["val_loss"] < 0.6 * validated[0]["val_loss"]
+    for bucket in ("val_loss_t0.25", "val_loss_t0.75"):
+        assert validated[-1][bucket] < validated[0][bucket]
+
+
+def test_metrics_have_a_row_for_every_few_steps(run: Path) -> None:
+    rows = [row for row in metrics(run) if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(3, STEPS + 1, 3))
+    config = load_config(ROOT / "configs/tiny.yaml", SMALL)
+    assert [row["lr"] for row in rows] == [learning_rate(row["step"] - 1, STEPS, config.optim) for row in rows]
+    assert all(row["grad_norm"] > 0 and row["skipped"] == 0 for row in rows)
+    timed = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if "audio_s" in line]
+    assert timed[-1]["audio_s_per_s"] == pytest.approx(STEPS * 8 * 0.5 / timed[-1]["seconds"])
+
+
+def test_the_run_folder_holds_a_model_that_restyles(run: Path) -> None:
+    pipeline = VocalRestylePipeline.from_pretrained(run / "pipeline")
+    assert pipeline.styles == ["bright", "dark hall", "echo"]
+    take = Waveform(demo_take().samples[:, 48_000:72_000], 48_000)
+    bright, dark = (pipeline(take, seeds=[1], style=style, steps=2)[0] for style in ("bright", "dark hall"))
+    assert bright.shape == (2, 24_000)
+    assert (bright - dark).std() > 0.01 * bright.std()
+    assert pipeline.config.training == json.loads((run / "config.json").read_text())
+    assert set(pipeline.defaults.controls) == set(pipeline.conditioner.config.controls)
+
+
+def test_only_the_newest_checkpoints_stay(run: Path) -> None:
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000018", "step_000024"]
+
+
+def test_a_finished_run_stays_as_it_is(run: Path, settings: list[str]) -> None:
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    assert entry_point([*settings, "--run-dir", str(run)]) == 0
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
+
+
+def test_a_run_stopped_by_sigterm_goes_on_as_if_nothing_had_happened(
+    run: Path, settings: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "stopped"
+    command = [sys.executable, "train.py", *settings, "--run-dir", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = folder / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and '"step": 3' in log.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    assert 3 <= int(checkpoint.name.removeprefix("step_")) < STEPS
+    assert entry_point([*settings, "--run-dir", str(folder)]) == 0
+    assert_same_run(run, folder)
+
+
+def test_a_killed_run_goes_on_from_its_newest_complete_checkpoint(
+    run: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a power cut leaves: metrics beyond the checkpoint, a torn line, and a checkpoint half written."""
+    folder = tmp_path / "killed"
+    for part in ("config.json", "data.json", "metrics.jsonl", "checkpoints/step_000018/state.pt"):
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        (folder / part).write_bytes((run / part).read_bytes())
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 25, "lo')
+    torn = folder / "checkpoints" / "step_000024.unfinished"
+    torn.mkdir()
+    (torn / "state.pt").write_bytes(b"half")
+    assert entry_point([*settings, "--run-dir", str(folder)]) == 0
+    assert "resuming after step 18" in capsys.readouterr().out
+    assert_same_run(run, folder)
+    assert not torn.exists()
+
+
+def test_accumulation_and_workers_change_nothing_but_rounding(run: Path, settings: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    changed = ["training.accumulation=4", "training.workers=2"]
+    assert entry_point([*settings, *changed, "--run-dir", str(folder)]) == 0
+    assert_close_runs(run, folder)
+
+
+def test_two_processes_do_what_one_does(run: Path, settings: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [*launch, "train.py", *settings, "--run-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_close_runs(run, folder)
+
+
+def assert_close_runs(first: Path, second: Path) -> None:
+    """The same up to the order of additions, which Adam's division enlarges a little."""
+    for ours, theirs in zip(metrics(first), metrics(second), strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-3)
+    ours, theirs = weights(first), weights(second)
+    for name in ours:
+        assert (ours[name] - theirs[name]).norm() <= 2e-3 * ours[name].norm() + 1e-6, name
+
+
+def test_wandb_offline_writes_its_files_and_metrics_do_not_change(
+    run: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "250")  # seconds for its own process to start on a busy machine
+    folder = tmp_path / "tracked"
+    assert entry_point([*settings, "tracking.wandb=offline", "--run-dir", str(folder)]) == 0
+    (written,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    assert written.stat().st_size > 1000
+    assert metrics(folder) == metrics(run)
+    assert not (run / "wandb").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optim.lr=1e-3", "optim.lr: 0.003 → 0.001"),
+        ("data.seconds=1", "data.seconds: 1.5 → 1.0"),
+        ("training.batch_size=6", "training.batch_size: 8 → 6"),
+    ],
+)
+def test_another_config_in_a_used_run_folder_is_refused(
+    run: Path, settings: list[str], capsys: pytest.CaptureFixture[str], change: str, message: str
+) -> None:
+    arguments = [text for text in settings if text.split("=")[0] != change.split("=")[0]]
+    assert entry_point([*arguments, change, "--run-dir", str(run)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_other_data_in_a_used_run_folder_are_refused(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [text for text in settings if not text.startswith("data.")] + ["conditioner.controls=[]"]
+    pairs = write_pairs(tmp_path / "pairs", seconds=1.0)
+    arguments += [
+        f"data={{kind: folder, path: {pairs}, validation_fraction: 0.5, loudness_lufs: -18, cache: {tmp_path}}}"
+    ]
+    arguments += ["training.steps=1", "training.batch_size=2", "--run-dir", str(tmp_path / "run")]
+    arguments = [text for text in arguments if text != f"training.steps={STEPS}"]
+    assert entry_point(arguments) == 0
+    (pairs / "mix" / "b.wav").write_bytes((pairs / "mix" / "a.wav").read_bytes())
+    assert entry_point(arguments) == 2
+    assert "started with another data" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line(
+    run: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("config.json", "data.json", "checkpoints/step_000018/state.pt"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).write_bytes((run / part).read_bytes()[:5000])
+    assert entry_point([*settings, "--run-dir", str(tmp_path)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "step_000018" in line
+
+
+def test_steps_that_are_not_finite_are_skipped_counted_and_finally_refused(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A learning rate without bounds breaks the weights at the first step; all later ones are skipped."""
+    arguments = [text for text in settings if not text.startswith(("training.steps", "tracking", "validation.every"))]
+    arguments += ["optim.lr=1e30", "optim.warmup_steps=0", "training.max_skipped=4", "tracking.log_every=1"]
+    arguments += ["validation.every=100", "training.steps=100", "--run-dir", str(tmp_path / "run")]
+    assert entry_point(arguments) == 2
+    assert "not finite for 5 steps in a row, up to step 6" in capsys.readouterr().err
+    rows = [row for row in metrics(tmp_path / "run") if "loss" in row]
+    assert [row["skipped"] for row in rows] == [0, 1, 2, 3, 4]
+    assert all(row["loss"] is None for row in rows[1:])  # a skipped step has no loss to average
+
+
+def test_dry_run_prints_sizes_and_writes_nothing(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = [text for text in settings if not text.startswith("data.cache")] + [f"data.cache={tmp_path / 'cache'}"]
+    assert entry_point([*fresh, "--dry-run", "--run-dir", str(tmp_path / "run")]) == 0
+    assert list(tmp_path.iterdir()) == []
+    output = capsys.readouterr().out
+    config = load_config(ROOT / "configs/tiny.yaml", fresh[1:])
+    codec = VocalRestylePipeline.from_pretrained(Path(config.codec.path).parent).codec
+    model = build_model(config, codec, ["bright", "dark hall", "echo"])
+    for module in (codec, model.conditioner, model.denoiser):
+        assert f"{sum(p.numel() for p in module.parameters()):,} parameters" in output
+    assert "audio per step 4 s (8 × 0.5 s)" in output
+    assert "crop_s: 0.5" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["configs/none.yaml"], "configs/none.yaml: the config can't be read: No such file or directory"),
+        (["configs/pocket.yaml", "data.path=/nowhere"], "/nowhere: there is no such folder of pairs"),
+        (["configs/tiny.yaml", "codec.path=/nowhere"], "codec.path: no pocket codec can be read from /nowhere"),
+        (["configs/tiny.yaml", "denoiser.heads=7"], "denoiser: the width is divisible by twice the heads"),
+        (["configs/tiny.yaml", "optim.lr=x", "seed=y"], "optim.lr: should be a valid number"),
+        (["configs/tiny.yaml", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    settings: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    if not any(text.startswith("codec.path") for text in arguments):
+        arguments = [*arguments, *(text for text in settings if text.startswith("codec.path"))]
+    assert entry_point([*arguments, "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_an_unwritable_run_folder_is_told(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert entry_point([*settings, "--run-dir", str(tmp_path / "file" / "run")]) == 2
+    assert "not usable as a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has half precision with a scaler")
+def test_fp16_without_a_gpu_is_refused(settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [text for text in settings if not text.startswith("training.precision")]
+    assert entry_point([*arguments, "training.precision=fp16", "--run-dir", str(tmp_path)]) == 2
+    assert "training.precision: fp16 needs a GPU" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_can_not_be_shared_is_told(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [text for text in settings if not text.startswith("training.batch_size")]
+    assert entry_point([*arguments, "training.batch_size=7", "training.accumulation=2"]) == 2
+    assert "batch_size (7) is not a multiple of accumulation (2)" in capsys.readouterr().err
+
+
+def write_pairs(folder: Path, *, seconds: float) -> Path:
+    """Two takes (one for training, one for validation by their keys) whose mixes are darker and wider."""
+    take = demo_take().samples
+    for number, key in enumerate(("a", "b")):
+        raw = take[:, (number + 1) * 48_000 :][:, : round(seconds * 48_000)]
+        mix = torch.cat([raw + raw.roll(1, 1), raw.roll(40 + number, 1)])
+        for side, samples in (("raw", raw), ("mix", mix)):
+            io.make_folder(folder / side)
+            io.write(folder / side / f"{key}.wav", Waveform(0.5 * samples, 48_000), tags={})
+    return folder
+
+
+def test_base_config_runs_end_to_end_on_the_official_architecture(tmp_path: Path) -> None:
+    """Random weights in the official layout and a narrow denoiser; all the rest is base.yaml."""
+    pairs = write_pairs(tmp_path / "pairs", seconds=1.2)
+    arguments = [
+        "configs/base.yaml",
+        f"data.path={pairs}",
+        "data.validation_fraction=0.25",  # of the keys a and b, b goes to validation
+        f"data.cache={tmp_path / 'cache'}",
+        "codec.weights=random",
+        "conditioner.controls=[]",
+        "denoiser.width=48",
+        "denoiser.depth=2",
+        "denoiser.heads=2",
+        "training.steps=2",
+        "training.batch_size=2",
+        "training.crop_s=0.4",
+        "training.reference_s=0.3",
+        "training.workers=0",
+        "validation.examples=1",
+    ]
+    assert entry_point([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    pipeline = VocalRestylePipeline.from_pretrained(tmp_path / "run" / "pipeline")
+    assert pipeline.codec.config.n_filters == 32
+    # EnCodec comes without statistics: those of the pairs were measured and travel with the model.
+    assert pipeline.codec.latent_dim == 129
+    assert float(pipeline.codec.latent_mean[-1]) < -5  # the level in dB
+    (row,) = [row for row in metrics(tmp_path / "run") if "loss" in row]
+    assert row["step"] == 2
+    assert 0 < row["loss"] < 10
+
+
+@pytest.mark.parametrize("path", ["bridge", "noise"])
+def test_both_paths_train_in_half_precision_with_and_without_checkpointing(
+    run: Path, settings: list[str], tmp_path: Path, path: str
+) -> None:
+    precision = "fp16" if torch.cuda.is_available() else "bf16"
+    changed = {"training.steps": "3", "training.precision": precision, "training.save_every": "2"}
+    changed |= {"path.kind": "noise", "sampling.sigma": "null"} if path == "noise" else {}
+    kept = [text for text in settings if text.split("=")[0] not in changed]
+    losses = []
+    for checkpointing in ("true", "false"):
+        folder = tmp_path / checkpointing
+        arguments = [*kept, *(f"{key}={value}" for key, value in changed.items())]
+        arguments += [f"training.gradient_checkpointing={checkpointing}", "--run-dir", str(folder)]
+        assert entry_point(arguments) == 0
+        assert VocalRestylePipeline.from_pretrained(folder / "pipeline").denoiser.config.path == path
+        losses.append(metrics(folder)[-1]["val_loss"])
+        state = torch.load(folder / "checkpoints" / "step_000002" / "state.pt", weights_only=True)
+        assert (state["scaler"] is not None) == (precision == "fp16")
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    if path == "bridge":  # the same first steps as the run in single precision, but for rounding
+        half, single = metrics(folder)[1]["loss"], metrics(run)[1]["loss"]
+        assert half != single
+        assert half == pytest.approx(single, rel=0.05)
+
+
+# -- the parts that are pure
+
+
+def test_warm_up_is_linear_and_the_cosine_ends_at_nothing() -> None:
+    optim = load_config(ROOT / "configs/tiny.yaml", ["optim.lr=0.1", "optim.warmup_steps=4"]).optim
+    rates = [learning_rate(step, 104, optim) for step in range(104)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[4 + 50] == pytest.approx(0.05)
+    assert 0 < rates[-1] < 1e-4
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    constant = optim.model_copy(update={"schedule": "constant"})
+    assert [learning_rate(step, 104, constant) for step in (3, 4, 103)] == [0.1] * 3
+
+
+def test_weight_decay_spares_biases_norms_and_embeddings(model: Path) -> None:
+    config = load_config(ROOT / "configs/tiny.yaml")
+    codec = VocalRestylePipeline.from_pretrained(model).codec
+    trained = build_model(config, codec, ["a", "b"])
+    decayed, spared = parameter_groups(trained, 0.5)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
+    names = {id(parameter): name for name, parameter in trained.named_parameters()}
+    spared_names = {names[id(parameter)] for parameter in spared["params"]}
+    assert "conditioner.style_embedding.weight" in spared_names
+    assert {name for name in names.values() if name.endswith("bias")} <= spared_names
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+    assert {names[id(parameter)] for parameter in decayed["params"]} >= {"denoiser.embed_frames.weight"}
+
+
+def test_the_average_of_a_jump_follows_its_closed_form() -> None:
+    """From 0 to a constant 1: what is left of 0 is the product of the decays, the first of which is 0."""
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    ema = EMAModel([parameter], decay=0.9, use_ema_warmup=True, power=0.75, foreach=True)
+    ema.step([parameter])
+    parameter.data.fill_(1.0)
+    left = 1.0
+    for step in range(1, 60):
+        ema.step([parameter])
+        left *= min(0.9, 1 - (1 + step) ** -0.75)
+        assert float(ema.shadow_params[0]) == pytest.approx(1 - left, abs=1e-6)
