@@ -14,6 +14,7 @@ COMMANDS = {
     "sample": ("restyler.sample", "restyle raw vocal takes"),
     "styles": ("restyler.styles", "list the styles of a model"),
     "train": ("restyler.train", "train on pairs of raw takes and mixes"),
+    "bundle": ("restyler.bundle", "write a trained model in half precision, with its card"),
     "synthesize": ("restyler.synthesize", "make pairs from dry voices and effect chains"),
 }
 USAGE = (
