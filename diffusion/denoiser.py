@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from einops import rearrange
 from torch import nn
 
 from audio.errors import InputError
@@ -146,7 +147,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         missing = -frames % patch
         unit = deviation if self.config.path == "noise" else deviation / self.residual_std[:, None]
         stacked = nn.functional.pad(torch.cat([raw, unit], dim=1), (0, missing))
-        tokens = stacked.unflatten(2, (-1, patch)).permute(0, 2, 3, 1).flatten(2)
+        tokens = rearrange(stacked, "batch latent (token patch) -> batch token (patch latent)", patch=patch)
         token_mask = None
         if frame_mask is not None:
             token_mask = nn.functional.pad(frame_mask, (0, missing)).unflatten(1, (-1, patch)).any(dim=2)
@@ -160,7 +161,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         with torch.autocast(x.device.type, enabled=False):
             shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
             patches = self.out(modulate(self.norm(x), shift, scale))
-        return patches.unflatten(2, (patch, -1)).flatten(1, 2).transpose(1, 2)[:, :, :frames]
+        return rearrange(patches, "batch token (patch latent) -> batch latent (token patch)", patch=patch)[..., :frames]
 
     def _check_sigma(self, sigma: torch.Tensor | None, batch: int) -> None:
         if self.config.path == "noise":

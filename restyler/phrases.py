@@ -31,15 +31,18 @@ RATE_STEP_HZ = 300
 
 @dataclass(frozen=True)
 class Recording:
-    """One file of a dry voice."""
+    """One file of a dry voice. test_only: of a singer whom no model may be trained on."""
 
     path: Path
     singer: str
     duration_s: float
+    test_only: bool = False
 
     @property
     def split(self) -> Split:
         """90 % train, 5 % validation, 5 % test by a hash of singer and file name: the same on every machine."""
+        if self.test_only:
+            return "test"
         share = _fraction(f"{self.singer}/{self.path.stem}")
         return "train" if share < 0.9 else "validation" if share < 0.95 else "test"
 
@@ -89,7 +92,7 @@ def _file_name(singer: str) -> str:
     return f"{readable}-{hashlib.sha256(singer.encode()).hexdigest()[:6]}"
 
 
-def find_recordings(places: Sequence[str | Path], manifest: Path | None) -> list[Recording]:
+def find_recordings(places: Sequence[str | Path], manifest: Path | None, *, test_only: bool = False) -> list[Recording]:
     """All audio files of the given files and folders (searched through), each once, sorted by path.
 
     manifest: a table with tabs and the columns `file` and `singer`, `file` relative to its own folder; without one
@@ -112,7 +115,7 @@ def find_recordings(places: Sequence[str | Path], manifest: Path | None) -> list
             singer = path.resolve().parent.name if singers is None else singers.get(path.resolve())
             if not singer:
                 raise InputError(f"{path}: has no singer in {manifest}")
-            recordings[path.resolve()] = Recording(path, singer, info.duration)
+            recordings[path.resolve()] = Recording(path, singer, info.duration, test_only)
     return sorted(recordings.values(), key=lambda recording: str(recording.path))
 
 

@@ -212,10 +212,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=0.5,
         help="of playing a take, pitch and formants, up to 2 semitones higher or lower",
     )
+    parser.add_argument(
+        "--test-only",
+        action="store_true",
+        help="put everything into the test split, with the presets that are held out: for singers never trained on",
+    )
     parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0)
     parser.add_argument("--workers", type=integer(1, 256), default=2, help="processes; the pairs do not depend on it")
     options = parser.parse_args(argv)
-    recordings = find_recordings(options.voices, options.manifest)
+    recordings = find_recordings(options.voices, options.manifest, test_only=options.test_only)
     phrases = plan_phrases(
         recordings, passes=options.passes, shift_probability=options.shift_probability, seed=options.seed
     )
@@ -226,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "mixes_per_take": options.mixes_per_take,
         "passes": options.passes,
         "shift_probability": options.shift_probability,
+        "test_only": options.test_only,
         "seed": options.seed,
     }
     rows = synthesize(takes, options.out, settings, workers=options.workers)

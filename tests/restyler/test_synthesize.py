@@ -161,6 +161,15 @@ def test_splits_never_share_a_recording_and_held_out_chains_are_for_tests_only(
     assert all(len({name for name, *_ in take.chains}) == 3 for take in takes)
 
 
+def test_singers_never_trained_on_get_held_out_chains_alone(voices: Path, preset_table: Path) -> None:
+    recordings = find_recordings([voices], None, test_only=True)
+    phrases = plan_phrases(recordings, passes=1, shift_probability=0, seed=0)
+    takes = plan_takes(phrases, preset_table, mixes_per_take=2, seed=0)
+    trained = set(training_names(preset_table, list(read_presets(preset_table))))
+    assert {phrase.split for phrase in phrases} == {"test"}
+    assert not {name for take in takes for name, *_ in take.chains} & trained
+
+
 def test_short_recordings_are_joined_and_long_ones_cut(voices: Path) -> None:
     phrases = plan_phrases(find_recordings([voices], None), passes=5, shift_probability=0, seed=1)
     trained = [
