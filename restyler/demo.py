@@ -18,7 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Sing a demo take, restyle it into four different mixes and write a page to compare them. "
         "Files of an earlier demo in the same folder are replaced.",
     )
-    options.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="(default: %(default)s)")
+    options.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/demo"),
+        metavar="DIR",
+        help="folder for the take, the mixes and the page (default: %(default)s)",
+    )
     options.add_argument("--model", type=Path, metavar="DIR", help="folder of a saved model (default: the bundled one)")
     chosen = options.parse_args(argv)
 
@@ -37,15 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = model_name(folder)
     write(chosen.out / "take.wav", take, tags={"what": "a demo take, sung by the synthesiser of vocal-restyler"})
 
-    settings = pipeline.settings()
-    paths = [chosen.out / f"mix_{i:02d}.wav" for i in range(VARIATIONS)]
     versions = [Version("Raw take", take.stereo())]
-    with progress_bar("four mixes") as progress:
-        for mix in render(
-            pipeline, take, settings, seeds=range(VARIATIONS), paths=paths, tags={"model": model}, progress=progress
-        ):
-            tqdm.write(mix.line())
-            versions.append(Version(f"Mix {mix.seed:02d}", mix.waveform, {"seed": str(mix.seed)}))
+    for seed in range(VARIATIONS):
+        # Styles from all over the list: neighbours may be alike.
+        style = pipeline.styles[seed * len(pipeline.styles) // VARIATIONS] if pipeline.styles else None
+        settings = pipeline.settings(style=style)
+        facts = {"seed": str(seed)} | {name: str(value) for name, value in vars(settings).items() if value}
+        path = chosen.out / f"mix_{seed:02d}.wav"
+        with progress_bar(path.name) as progress:
+            for mix in render(
+                pipeline, take, settings, seeds=[seed], paths=[path], tags={"model": model}, progress=progress
+            ):
+                tqdm.write(mix.line())
+                versions.append(Version(f"Mix {seed:02d}", mix.waveform, facts))
     page = chosen.out / "index.html"
     write_text_atomic(
         page, report_html("One take, four mixes", f"Sung and restyled by vocal-restyler · model {model}", versions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def check_manifest(folder: Path) -> None:
     Raises InputError with one line: no folder, no manifest, another format, a file that is missing, altered or not
     listed.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise InputError(f"{folder}: not a model folder (no such folder)")
     listed = _listed(folder)
     present = _files(folder)
@@ -79,5 +80,8 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -264,6 +264,8 @@ class VocalRestylePipeline(DiffusionPipeline):
                     raise ValueError(f"the {name} has weights that don't fit {dtype}")
         saved = VocalRestylePipeline(**parts, sampling=self.config.sampling, training=self.config.training)
         DiffusionPipeline.save_pretrained(saved, folder, safe_serialization=True)
+        for file in folder.rglob("*.safetensors"):  # safetensors makes them readable by their owner alone
+            file.chmod((folder / self.config_name).stat().st_mode)
         write_manifest(folder)
 
     @classmethod

@@ -45,6 +45,9 @@ def load_model(folder: Path, device: str) -> VocalRestylePipeline:
     Raises InputError for a device that is unknown or absent, and for a folder that is no intact model.
     """
     place = _device(device)
+    # TF32 would keep ten bits of every convolution's input: a mix would depend on the device audibly more than by
+    # rounding.
+    torch.backends.cudnn.allow_tf32 = False
     diffusers_logging.disable_progress_bar()
     return VocalRestylePipeline.from_pretrained(folder, device=place)
 

@@ -1,4 +1,7 @@
 """Which takes are restyled and where their mixes go: all of it checked before the first mix is made."""
+# ruff: noqa: PTH110, PTH112, PTH113
+# Path.exists and its kin raise for a name that is too long or a folder that may not be searched; those of os.path say
+# no, and the one clear line comes from whoever opens the file.
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def find_takes(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     takes: list[Path] = []
     others: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             takes.append(path)
             continue
         try:
@@ -84,7 +87,7 @@ def plan(paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool) 
         for mix in take.mixes:
             if os.path.realpath(mix) in originals:
                 raise InputError(f"{shown(mix)}: the mix would replace a take; use another --out")
-            if mix.exists() and not (overwrite and mix.is_file()):
+            if os.path.lexists(mix) and not (overwrite and os.path.isfile(mix)):
                 raise InputError(f"{shown(mix)}: already exists; use another --out, or --overwrite")
     return takes
 
@@ -97,7 +100,7 @@ def make_folders(folders: Sequence[Path]) -> None:
     made: list[Path] = []
     try:
         for folder in folders:
-            made += [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+            made += [path for path in (*reversed(folder.parents), folder) if not os.path.exists(path)]
             make_folder(folder)
             try:
                 with tempfile.TemporaryFile(dir=folder):
@@ -106,6 +109,6 @@ def make_folders(folders: Sequence[Path]) -> None:
                 raise InputError(f"{shown(folder)}: cannot be written to: {error.strerror}") from error
     except InputError:
         for path in reversed(made):
-            if path.is_dir():
+            if os.path.isdir(path):
                 path.rmdir()
         raise

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from restyler.cli import COMMANDS, main
+from restyler.pipeline import VocalRestylePipeline
 
 Lines = list[str]
 
@@ -65,9 +66,11 @@ def test_an_unknown_command_is_one_clear_line(
     assert message in error_line(capsys)
 
 
-def test_styles_are_listed_one_a_line(model: Path, pipeline: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_styles_are_listed_one_a_line(
+    model: Path, pipeline: VocalRestylePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["styles", "--model", str(model)]) == 0
-    assert capsys.readouterr().out.splitlines() == pipeline.styles  # type: ignore[attr-defined]
+    assert capsys.readouterr().out.splitlines() == pipeline.styles
 
 
 def test_styles_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +79,7 @@ def test_styles_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_demo_makes_four_mixes_and_a_page_again_and_again(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, pipeline: VocalRestylePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "demo"
     arguments = ["demo", "--model", str(model), "--out", str(out)]
@@ -95,6 +98,7 @@ def test_the_demo_makes_four_mixes_and_a_page_again_and_again(
     page = (out / "index.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 5
     assert all(f"seed <b>{seed}</b>" in page for seed in range(4))
+    assert all(f"style <b>{style}</b>" in page for style in pipeline.styles)
 
     before = {name: (out / name).read_bytes() for name in names}
     assert main(arguments) == 0

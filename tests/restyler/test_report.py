@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -220,11 +221,15 @@ PROBE = """(async () => {
   seen.playing = playing();
   seen.lengths = versions.map(version => version.buffer.length);
   seen.first = gains();
-  const before = position();
-  press("2");
-  seen.jump = Math.abs(position() - before);
+  const jumps = [], started = position();
+  for (const key of "0121012") {  // a busy machine's audio clock moves in bursts: the smallest jump counts
+    const before = position();
+    press(key);
+    jumps.push(Math.abs(position() - before));
+  }
+  seen.jump = Math.min(...jumps);
   await wait(200);
-  seen.moved = position() !== before;
+  seen.moved = position() !== started;
   seen.second = gains();
   seen.checked = versions.map(version => version.radio.checked);
   match.click();
@@ -234,8 +239,11 @@ PROBE = """(async () => {
   press("1");
   seek.value = 0.5;
   seek.dispatchEvent(new Event("input"));
+  seen.sought = position();
   press(" ");
   seen.paused = !playing();
+  seek.value = 0.3;
+  seek.dispatchEvent(new Event("input"));
   seen.position = position();
   const plots = versions[0].element.querySelector(".plots"), box = plots.getBoundingClientRect();
   plots.dispatchEvent(new MouseEvent("click", { clientX: box.left + box.width * 0.25, bubbles: true }));
@@ -276,8 +284,9 @@ def in_browser(page: Path, expression: str) -> Any:
         try:
             target = call("Target.createTarget", url=page.as_uri())["targetId"]
             session = call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            loaded = "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))"
-            call("Runtime.evaluate", session, expression=loaded, awaitPromise=True)
+            ready = "location.protocol === 'file:' && document.readyState === 'complete'"
+            while not call("Runtime.evaluate", session, expression=ready)["result"].get("value"):
+                time.sleep(0.05)
             answer = call("Runtime.evaluate", session, expression=expression, awaitPromise=True, returnByValue=True)
             assert "exceptionDetails" not in answer, answer
             return answer["result"]["value"]
@@ -300,9 +309,10 @@ def test_the_page_works_in_a_browser(source: str, tmp_path: Path) -> None:
     assert seen["second"] == pytest.approx([0, 0, matched[2]], abs=0.005)
     assert seen["unmatched"] == pytest.approx([0, 0, 1], abs=0.005)
     assert seen["checked"] == [False, False, True]
-    assert seen["jump"] < 0.1
+    assert seen["jump"] < 0.02
     assert seen["moved"]
     assert seen["paused"]
-    assert seen["position"] == pytest.approx(0.5, abs=0.05)
+    assert 0.47 < seen["sought"] < 1  # the source starts 20 ms later
+    assert seen["position"] == pytest.approx(0.3, abs=0.001)
     assert seen["clicked"] == [pytest.approx(0.25, abs=0.01), True, pytest.approx(25, abs=1)]
     assert seen["still"]

@@ -325,6 +325,7 @@ BAD_TAKES: dict[str, Callable[[Path], Path]] = {
     "no file": pipe,
     "unreadable": unreadable,
     "folder without audio": empty_folder,
+    "name too long": lambda folder: folder / ("x" * 300 + ".wav"),
 }
 
 
@@ -390,7 +391,7 @@ def test_no_take_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "TAKE" in line
 
 
-@pytest.mark.parametrize("place", ["file/out", "/proc/out"])
+@pytest.mark.parametrize("place", ["file/out", "x" * 300, "/proc/out"], ids=["file", "too long", "proc"])
 def test_output_that_cannot_be_written_is_found_before_anything_is_made(
     sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
@@ -402,7 +403,7 @@ def test_output_that_cannot_be_written_is_found_before_anything_is_made(
     assert sample(good, blocked, "--out", out) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert str(out) in line
-    assert not out.exists()
+    assert list(tmp_path.glob("out")) == []
 
 
 def test_folders_made_before_the_failure_are_removed(
