@@ -95,6 +95,7 @@ class NoisePath(Section):
 class TimeSection(Section):
     mean: float
     std: PositiveFloat
+    start_share: Probability
 
 
 class DropoutSection(Section):

@@ -22,9 +22,8 @@ class TrainingExamples(Dataset[Example]):
     def __getitem__(self, number: int) -> Example:
         config = self.config
         example = self.pairs.example(generator(config.seed, "crop", number))
-        t = sample_times(
-            1, generator=generator(config.seed, "time", number), mean=config.time.mean, std=config.time.std
-        )
+        draws = generator(config.seed, "time", number)
+        t = sample_times(1, generator=draws, **config.time.model_dump())
         return drop(example, config, generator(config.seed, "dropout", number)) | {
             "t": t[0],
             "sigma": draw_sigma(config, generator(config.seed, "sigma", number)),
@@ -33,7 +32,11 @@ class TrainingExamples(Dataset[Example]):
 
 
 class ValidationExamples(Dataset[Example]):
-    """Fixed crops of the validation split, each at the centre of every time bucket, with the same noise."""
+    """Fixed crops of the validation split, each at the end of every time bucket, with the same noise.
+
+    The last bucket ends at t = 1: there the estimate is made from the raw take, the style and noise alone, as in the
+    first step of sampling; at smaller t, z_t shows a part of the mix.
+    """
 
     def __init__(self, pairs: LatentPairs, config: DenoiserConfig) -> None:
         self.pairs, self.config = pairs, config
@@ -47,7 +50,7 @@ class ValidationExamples(Dataset[Example]):
         return example | {
             "told": torch.tensor(True),
             "bucket": torch.tensor(bucket),
-            "t": torch.tensor((bucket + 0.5) / self.config.validation.buckets),
+            "t": torch.tensor((bucket + 1) / self.config.validation.buckets),
             "sigma": draw_sigma(self.config, generator(self.config.seed, "validation sigma", take)),
             "noise": torch.randn(example["mix"].shape, generator=generator(self.config.seed, "validation noise", take)),
         }

@@ -201,7 +201,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss of the EMA weights on fixed crops, draws and times: `val_loss`, and `val_loss_t0.1` … per bucket."""
+        """Loss of the EMA weights on fixed crops, draws and times: `val_loss`, and `val_loss_t0.2` … per bucket."""
         accelerator, settings = self.accelerator, self.config.validation
         examples = ValidationExamples(self.material.validation, self.config)
         mine = list(range(len(examples)))[accelerator.process_index :: accelerator.num_processes]
@@ -217,7 +217,7 @@ class Trainer:
         for bucket, loss in sorted(gather_object(found)):
             by_bucket[bucket].append(loss)
         means = [math.fsum(losses) / len(losses) for losses in by_bucket]
-        row = {f"val_loss_t{(bucket + 0.5) / settings.buckets:.2g}": mean for bucket, mean in enumerate(means)}
+        row = {f"val_loss_t{(bucket + 1) / settings.buckets:.2g}": mean for bucket, mean in enumerate(means)}
         return {"val_loss": math.fsum(means) / len(means)} | row
 
     def _use_ema(self) -> None:

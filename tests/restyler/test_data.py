@@ -371,8 +371,15 @@ def test_batches_depend_on_seed_and_step_alone(train: LatentPairs, config: Any) 
 
 def test_every_draw_is_its_own(train: LatentPairs, config: Any) -> None:
     found = [TrainingExamples(train, config)[number] for number in range(50)]
-    for name in ("t", "sigma", "noise"):
+    for name in ("sigma", "noise"):
         assert len({float(example[name].flatten()[0]) for example in found}) == 50
+
+
+def test_the_stated_share_of_times_is_the_start(train: LatentPairs, config: Any) -> None:
+    found = [float(TrainingExamples(train, config)[number]["t"]) for number in range(500)]
+    share = config.time.start_share
+    assert abs(found.count(1.0) / 500 - share) < 4 * (share * (1 - share) / 500) ** 0.5
+    assert all(0 < t <= 1 for t in found)
 
 
 def test_sigma_is_uniform_over_its_range(train: LatentPairs, config: Any) -> None:
@@ -411,7 +418,7 @@ def test_validation_repeats_itself_and_pairs_the_times(train: LatentPairs, confi
     assert len(first) == config.validation.examples * buckets
     takes = [first[number] for number in range(buckets, 2 * buckets)]
     assert [int(example["bucket"]) for example in takes] == list(range(buckets))
-    assert [float(example["t"]) for example in takes] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert [float(example["t"]) for example in takes] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     for example, other in zip(takes, (again[n] for n in range(buckets, 2 * buckets)), strict=True):
         for name in ("raw", "noise", "sigma", "reference"):
             assert torch.equal(example[name], takes[0][name])

@@ -108,8 +108,8 @@ def test_the_loss_falls_below_the_stated_share_of_copying_the_take(run: Path) ->
     validated = [row for row in metrics(run) if "val_loss" in row]
     assert [row["step"] for row in validated] == [0, 8, 16, 24]
     # Untrained, the estimate is the raw take itself; the rest of the run must do much better, at every time.
-    assert validated[-1]["val_loss"] < 0.6 * validated[0]["val_loss"]
-    for bucket in ("val_loss_t0.25", "val_loss_t0.75"):
+    assert validated[-1]["val_loss"] < 0.75 * validated[0]["val_loss"]
+    for bucket in ("val_loss_t0.5", "val_loss_t1"):
         assert validated[-1][bucket] < validated[0][bucket]
 
 
