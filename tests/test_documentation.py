@@ -1,0 +1,67 @@
+"""What the documents tell people to type works: targets, files, options, keys and links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from restyler import cli
+from restyler.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("restyler/bundled/*/*.md")])
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The words of every command in a document's indented blocks, a trailing backslash joining lines."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    return [shlex.split(line, comments=True) for line in lines if re.match(r"(make|python|restyler|accelerate) ", line)]
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{document.name}: {' '.join(words)}")
+    for document in DOCUMENTS
+    for words in commands(document)
+]
+
+
+def said_by(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What `restyler ARGUMENTS` prints."""
+    try:
+        assert cli.main(arguments) == 0
+    except SystemExit as end:  # argparse ends so after its help
+        assert end.code == 0  # noqa: PT017
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_in_the_documents_can_be_typed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if words[0] == "make":
+        subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        return
+    if words[0] == "restyler":
+        command, arguments = words[1], words[2:]
+    else:  # python FILE … or accelerate launch … FILE …
+        position, script = next((i, word) for i, word in enumerate(words) if word.endswith(".py"))
+        assert (ROOT / script).is_file()
+        command, arguments = Path(script).stem, words[position + 1 :]
+
+    explained = set(re.findall(r"--[a-z-]+", said_by(capsys, command, "--help")))
+    assert {word for word in arguments if word.startswith("--")} <= explained
+    if command == "train":
+        load_config(ROOT / arguments[0], [word for word in arguments if re.match(r"[a-z_.]+=", word)])
+    if "--style" in arguments:
+        style = arguments[arguments.index("--style") + 1]
+        assert style in said_by(capsys, "styles").split()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files_that_exist(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    lost = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert lost == []
