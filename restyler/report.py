@@ -109,7 +109,7 @@ def _width(samples: np.ndarray) -> str:
     )
     if side == 0:
         return "mono"
-    return "side only" if mid == 0 else f"side {10 * np.log10(side / mid):.0f} dB"
+    return "side only" if mid == 0 else f"side {round(10 * np.log10(side / mid))} dB"
 
 
 def _flac(waveform: Waveform) -> bytes:
