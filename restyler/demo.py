@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from audio.io import make_folder, write, write_text_atomic
     from audio.singing import demo_take
     from restyler.model_folder import BUNDLED
+    from restyler.pipeline import ANY_STYLE
     from restyler.rendering import load_model, model_name, progress_bar, render
     from restyler.report import Version, report_html
 
@@ -43,19 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = model_name(folder)
     write(chosen.out / "take.wav", take, tags={"what": "a demo take, sung by the synthesiser of vocal-restyler"})
 
+    settings = pipeline.settings(style=ANY_STYLE if pipeline.styles else None)
+    paths = [chosen.out / f"mix_{number:02d}.wav" for number in range(VARIATIONS)]
     versions = [Version("Raw take", take.stereo())]
-    for seed in range(VARIATIONS):
-        # Styles from all over the list: neighbours may be alike.
-        style = pipeline.styles[seed * len(pipeline.styles) // VARIATIONS] if pipeline.styles else None
-        settings = pipeline.settings(style=style)
-        facts = {"seed": str(seed)} | {name: str(value) for name, value in vars(settings).items() if value}
-        path = chosen.out / f"mix_{seed:02d}.wav"
-        with progress_bar(path.name) as progress:
-            for mix in render(
-                pipeline, take, settings, seeds=[seed], paths=[path], tags={"model": model}, progress=progress
-            ):
-                tqdm.write(mix.line())
-                versions.append(Version(f"Mix {seed:02d}", mix.waveform, facts))
+    with progress_bar("four mixes") as progress:
+        for mix in render(
+            pipeline, take, settings, seeds=range(VARIATIONS), paths=paths, tags={"model": model}, progress=progress
+        ):
+            tqdm.write(mix.line())
+            versions.append(Version(f"Mix {mix.seed:02d}", mix.waveform, {"seed": str(mix.seed), **mix.chosen}))
     page = chosen.out / "index.html"
     write_text_atomic(
         page, report_html("One take, four mixes", f"Sung and restyled by vocal-restyler · model {model}", versions)

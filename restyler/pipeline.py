@@ -24,10 +24,12 @@ from conditioning.conditions import Conditions
 from diffusion.denoiser import Denoiser
 from diffusion.sampling import Scheduler, prepare, sample
 from restyler.model_folder import check_manifest, write_manifest
+from restyler.seeds import generator
 
 Progress = Callable[[int, int], None]
 HIGHEST_GUIDANCE = 20.0  # far beyond what any style survives
 HIGHEST_STEPS = 1000
+ANY_STYLE = "any"  # a style for each mix, drawn by its seed
 CONTROL_REACH = 4.0  # standard deviations around the mean of the training pairs
 
 
@@ -88,6 +90,8 @@ class VocalRestylePipeline(DiffusionPipeline):
                 f"this denoiser was trained on the latents of another codec (codec_fingerprint "
                 f"{denoiser.config.codec_fingerprint}, this codec has {codec.fingerprint()})"
             )
+        if ANY_STYLE in conditioner.config.styles:
+            raise InputError(f"a style can't have the name {ANY_STYLE!r}: it means one that is drawn by the seed")
         if sampling is None:
             raise ValueError("the pipeline needs the fields of SamplingDefaults as `sampling`")
         self.defaults = SamplingDefaults.model_validate_json(json.dumps(sampling))
@@ -115,11 +119,11 @@ class VocalRestylePipeline(DiffusionPipeline):
     ) -> Settings:
         """The caller's wishes, checked, over the model's defaults.
 
-        style: one of `styles`, None for not told. controls: by name, in their own unit, within four standard
-        deviations of the training pairs; those left out are not told.
-        steps: 1 … 1000. guidance: 0 … 20, 1 follows style, reference and
-        controls as trained. sigma: how freely the mixes may differ,
-        0 … the denoiser's `sigma_max`.
+        style: one of `styles`, "any" for one that is drawn by each seed, None for not told.
+        controls: by name, in their own unit, within four standard deviations of the training pairs; those left out
+        are not told.
+        steps: 1 … 1000. guidance: 0 … 20, 1 follows style, reference and controls as trained.
+        sigma: how freely the mixes may differ, 0 … the denoiser's `sigma_max`.
 
         Raises InputError for what is unknown or out of range.
         """
@@ -133,8 +137,10 @@ class VocalRestylePipeline(DiffusionPipeline):
             guidance=defaults.guidance if guidance is None else guidance,
             sigma=defaults.sigma if sigma is None else sigma,
         )
-        if style is not None:
+        if style not in (None, ANY_STYLE):
             self.conditioner.style_index(style)
+        if style == ANY_STYLE and not self.styles:
+            raise InputError(f"style {ANY_STYLE!r}: this model has no styles")
         for name, value in chosen.controls.items():
             if name not in defaults.controls:
                 raise InputError(f"unknown control {name!r} (allowed: {', '.join(defaults.controls) or 'none'})")
@@ -201,15 +207,16 @@ class VocalRestylePipeline(DiffusionPipeline):
         if not seeds or max_batch < 1:
             raise ValueError(f"at least one seed and a batch of at least 1, not {list(seeds)} and {max_batch}")
         latents, gain, samples = self._encode(raw, "the take")
-        conditions = self._conditions(latents, settings, reference)
-        told = bool(conditions.pooled.any())  # where nothing is told there is nothing to exaggerate, at twice the cost
+        style_reference = None if reference is None else self._encode(reference, "the reference")[0]
         shape = latents.shape[1:]
         for done in range(0, len(seeds), max_batch):
             batch = seeds[done : done + max_batch]
             noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in batch])
+            conditions = self._conditions(latents, settings, style_reference, batch)
+            told = bool(conditions.pooled.any())  # else there is nothing to exaggerate, at twice the cost
             mixes = sample(
                 self.denoiser,
-                Conditions(conditions.aligned.expand(len(batch), -1, -1), conditions.pooled.expand(len(batch), -1)),
+                conditions,
                 scheduler=self.scheduler,
                 steps=settings.steps,
                 guidance=settings.guidance if told else 1.0,
@@ -232,20 +239,33 @@ class VocalRestylePipeline(DiffusionPipeline):
         samples = waveform.samples.to(self.device) * gain
         return self.codec.encode(samples[None]), gain, samples.shape[-1]
 
-    def _conditions(self, raw: torch.Tensor, settings: Settings, reference: Waveform | None) -> Conditions:
-        told: dict[str, torch.Tensor] = {}
-        if settings.style is not None:
-            told["style"] = torch.tensor([self.conditioner.style_index(settings.style)], device=self.device)
+    def style_of(self, settings: Settings, seed: int) -> str | None:
+        """The style that the mix of this seed is told. "any" deals the styles out in a random order: as many seeds in
+        a row as there are styles (from a multiple of their number on) get each of them once."""
+        if settings.style != ANY_STYLE:
+            return settings.style
+        deal, place = divmod(seed, len(self.styles))
+        order = torch.randperm(len(self.styles), generator=generator("styles", deal))
+        return self.styles[int(order[place])]
+
+    def _conditions(
+        self, raw: torch.Tensor, settings: Settings, reference: torch.Tensor | None, seeds: Sequence[int]
+    ) -> Conditions:
+        """Conditions of the mixes of `seeds`; raw and reference are latents [1 latent frames]."""
+        batch, told = len(seeds), dict[str, torch.Tensor]()
+        styles = [self.style_of(settings, seed) for seed in seeds]
+        indices = [-1 if style is None else self.conditioner.style_index(style) for style in styles]
+        told["style"] = torch.tensor(indices, device=self.device)
         if settings.controls:
             scaled = []
             for name in self.conditioner.config.controls:
                 mean, std = self.defaults.controls[name]
                 scaled.append((settings.controls.get(name, float("nan")) - mean) / std)
-            told["controls"] = torch.tensor([scaled], device=self.device)
+            told["controls"] = torch.tensor([scaled] * batch, device=self.device)
         if reference is not None:
-            told["reference"] = self._encode(reference, "the reference")[0]
-            told["reference_frames"] = torch.tensor([told["reference"].shape[-1]], device=self.device)
-        return self.conditioner(raw, **told)
+            told["reference"] = reference.expand(batch, -1, -1)
+            told["reference_frames"] = torch.tensor([reference.shape[-1]] * batch, device=self.device)
+        return self.conditioner(raw.expand(batch, -1, -1), **told)
 
     def save_pretrained(self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Save all that sampling needs as safetensors and JSON, with a manifest of the files' hashes.

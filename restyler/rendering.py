@@ -25,10 +25,14 @@ TRUE_PEAK_CEILING_DB = -1.1  # a tenth under −1 dBTP: meters differ by about t
 
 @dataclass(frozen=True)
 class Mix:
-    """A finished mix: written to `path`; `limited` where the peak ceiling kept it from the wanted loudness."""
+    """A finished mix: written to `path`; `limited` where the peak ceiling kept it from the wanted loudness.
+
+    chosen: the settings that made it, as text, as they stand in the file.
+    """
 
     path: Path
     seed: int
+    chosen: Mapping[str, str]
     waveform: Waveform
     limited: bool
 
@@ -36,7 +40,8 @@ class Mix:
         """One line for the terminal."""
         levels = f"{integrated_loudness_lufs(self.waveform):.1f} LUFS, {true_peak_db(self.waveform):.1f} dBTP"
         note = " (quieter than wanted: the peak ceiling of -1 dBTP wins)" if self.limited else ""
-        return f"{shown(self.path)}  seed {self.seed}  {levels}{note}"
+        style = f"  {self.chosen['style']}" if "style" in self.chosen else ""
+        return f"{shown(self.path)}  seed {self.seed}{style}  {levels}{note}"
 
 
 def load_model(folder: Path, device: str) -> VocalRestylePipeline:
@@ -104,6 +109,7 @@ def render(
         matched = match_loudness(
             Waveform(samples, pipeline.codec.sample_rate), target_lufs, peak_db=TRUE_PEAK_CEILING_DB
         )
-        chosen = {name: str(value) for name, value in vars(settings).items() if value not in (None, {})}
+        said = vars(settings) | {"style": pipeline.style_of(settings, seed)}
+        chosen = {name: str(value) for name, value in said.items() if value not in (None, {})}
         write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
-        yield Mix(path, seed, matched.waveform, matched.limited)
+        yield Mix(path, seed, chosen, matched.waveform, matched.limited)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from restyler.command import Parser, assignment, command, integer, number, shown
 
+NO_STYLE = "none"
+
 
 def parser() -> Parser:
     options = Parser(
@@ -28,7 +30,9 @@ def parser() -> Parser:
         help="mixes per take, 1 to 100 (default: %(default)s)")
     add("--seed", type=integer(0, 2**62), default=0, metavar="N",
         help="seed of mix_00; mix_01 has the next one and so on (default: %(default)s)")
-    add("--style", metavar="NAME", help="one of the model's styles, see `restyler styles` (default: not told)")
+    add("--style", metavar="NAME",
+        help="one of the model's styles, see `restyler styles`; any: a style for each mix, drawn by its seed; none: "
+        "not told (default: any, or none where a reference or a control is given)")
     add("--reference", type=Path, metavar="FILE", help="a finished vocal whose style to take over (default: none)")
     add("--control", type=assignment, action="append", default=[], metavar="NAME=VALUE",
         help="what the mix is to change, as far as the model was taught controls: width_db=6; may be given several "
@@ -57,13 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from audio.errors import InputError
     from restyler.model_folder import BUNDLED
+    from restyler.pipeline import ANY_STYLE
     from restyler.rendering import load_model, model_name, progress_bar, render
     from restyler.takes import find_takes, make_folders, plan, read_take
 
     controls = dict(options.control)
     if len(controls) < len(options.control):
         raise InputError("--control: each control can be set once")
-    if options.guidance is not None and not (options.style or options.reference or controls):
+    told = options.reference is not None or bool(controls)
+    if options.guidance is not None and options.style == NO_STYLE and not told:
         raise InputError("--guidance needs something to follow: a --style, a --reference or a --control")
     paths, passed_over = find_takes(options.takes)
     takes = plan(paths, options.out, variations=options.variations, overwrite=options.overwrite)
@@ -72,8 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     reference = read_take(options.reference) if options.reference else None
     folder = options.model or BUNDLED
     pipeline = load_model(folder, options.device)
+    style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
     settings = pipeline.settings(
-        style=options.style, controls=controls, steps=options.steps, guidance=options.guidance, sigma=options.sigma
+        style=None if style == NO_STYLE else style,
+        controls=controls,
+        steps=options.steps,
+        guidance=options.guidance,
+        sigma=options.sigma,
     )
     make_folders([take.mixes[0].parent for take in takes])
 

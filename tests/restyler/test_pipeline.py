@@ -17,6 +17,7 @@ from audio.loudness import integrated_loudness_lufs
 from audio.waveform import Waveform
 from codec.encodec48 import Encodec48Codec
 from codec.pocket import PocketCodec
+from conditioning.conditioner import StyleConditioner
 from restyler.model_folder import check_manifest, write_manifest
 from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import load_model
@@ -71,6 +72,28 @@ def test_what_is_told_matters(pipeline: VocalRestylePipeline, vocal: Vocal, take
     references = [pipeline(take, seeds=[0], reference=vocal(0.5, 44_100, channels=2, seed=seed)) for seed in (1, 2)]
     for one, other in [(styles[0], styles[1]), (styles[1], styles[2]), tuple(references)]:
         assert difference_db(one, other) > -60
+
+
+def test_any_style_deals_every_style_once_and_by_the_seed_alone(pipeline: VocalRestylePipeline, take: Waveform) -> None:
+    settings = pipeline.settings(style="any")
+    count = len(pipeline.styles)
+    deals = [[pipeline.style_of(settings, seed) for seed in range(start, start + count)] for start in (0, count, 300)]
+    assert all(sorted(map(str, deal)) == sorted(pipeline.styles) for deal in deals)
+    assert len({tuple(deal) for deal in deals}) > 1
+    together = pipeline(take, seeds=[0, 1, 2], style="any")
+    for seed, mix in enumerate(together):
+        alone = pipeline(take, seeds=[seed], style=pipeline.style_of(settings, seed))[0]
+        assert difference_db(mix, alone) < -80
+
+
+def test_any_style_needs_styles(pipeline: VocalRestylePipeline) -> None:
+    bare = StyleConditioner(pipeline.codec.latent_dim, 16, [], list(pipeline.defaults.controls), 8)
+    parts = pipeline.components | {"conditioner": bare}
+    with pytest.raises(InputError, match="has no styles"):
+        VocalRestylePipeline(**parts, sampling=dict(pipeline.config.sampling)).settings(style="any")
+    reserved = StyleConditioner(pipeline.codec.latent_dim, 16, ["any"], list(pipeline.defaults.controls), 8)
+    with pytest.raises(InputError, match="any"):
+        VocalRestylePipeline(**pipeline.components | {"conditioner": reserved}, sampling=dict(pipeline.config.sampling))
 
 
 def test_the_level_of_a_reference_does_not_matter(pipeline: VocalRestylePipeline, vocal: Vocal, take: Waveform) -> None:

@@ -140,19 +140,23 @@ def test_every_option_changes_the_mix(sample: Run, vocal_file: Callable[..., Pat
     take, reference = vocal_file("take.wav"), vocal_file("reference.flac", seconds=0.3, rate=44_100, channels=2)
     styled = ["--style", "warm plate"]
     options: dict[str, Sequence[object]] = {
-        "plain": [],
+        "plain": ["--style", "none"],
+        "any": ["--style", "any"],
         "style": styled,
         "guidance": [*styled, "--guidance", 4],
         "reference": ["--reference", reference],
         "control": ["--control", "space_db=3"],
-        "sigma": ["--sigma", 0.3],
-        "steps": ["--steps", 4],
-        "loudness": ["--lufs", -30],
+        "sigma": ["--style", "none", "--sigma", 0.3],
+        "steps": ["--style", "none", "--steps", 4],
+        "loudness": ["--style", "none", "--lufs", -30],
     }
     results = {}
     for name, arguments in options.items():
         assert sample(take, "--variations", 1, "--out", tmp_path / name, *arguments) == 0
         results[name] = mixes(tmp_path / name / "take")["mix_00"]
+    assert sample(take, "--variations", 1, "--out", tmp_path / "default") == 0
+    default = mixes(tmp_path / "default" / "take")["mix_00"]
+    assert level_of_difference_db(default, results["any"]) < -80, "a style is drawn unless told otherwise"
     for name in options:
         before = "style" if name == "guidance" else "plain"
         assert name == "plain" or level_of_difference_db(results[name], results[before]) > -80, name
@@ -353,7 +357,7 @@ def test_a_bad_take_refuses_the_whole_call(
         (["--steps", "1e3"], "steps"),
         (["--style", "dry booth", "--guidance", "nan"], "guidance"),
         (["--style", "dry booth", "--guidance", "1e9"], "0 to 20"),
-        (["--guidance", "2"], "--style"),
+        (["--style", "none", "--guidance", "2"], "--style"),
         (["--sigma", "-0.1"], "0 to 2"),
         (["--seed", "-1"], "seed"),
         (["--seed", "99999999999999999999"], "seed"),
