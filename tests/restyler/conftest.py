@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from audio import io
+from audio.singing import demo_take
 from audio.waveform import Waveform
 from codec.base import LatentCodec
 from codec.pocket import PocketCodec
@@ -94,3 +96,21 @@ def model(pipeline: VocalRestylePipeline, tmp_path_factory: pytest.TempPathFacto
 def take() -> Waveform:
     """1.5 s, mono, 48 kHz: longer than one window of the model."""
     return make_vocal(1.5, 48_000)
+
+
+@pytest.fixture(scope="session")
+def write_pairs() -> Callable[..., Path]:
+    """write_pairs(folder, seconds=1.2): two takes (by their keys one for training, one for validation) whose mixes are
+    darker and wider; returns the folder."""
+
+    def write(folder: Path, *, seconds: float) -> Path:
+        take = demo_take().samples
+        for number, key in enumerate(("a", "b")):
+            raw = take[:, (number + 1) * 48_000 :][:, : round(seconds * 48_000)]
+            mix = torch.cat([raw + raw.roll(1, 1), raw.roll(40 + number, 1)])
+            for side, samples in (("raw", raw), ("mix", mix)):
+                io.make_folder(folder / side)
+                io.write(folder / side / f"{key}.wav", Waveform(0.5 * samples, 48_000), tags={})
+        return folder
+
+    return write

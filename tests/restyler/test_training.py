@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -243,7 +243,7 @@ def test_another_config_in_a_used_run_folder_is_refused(
 
 
 def test_other_data_in_a_used_run_folder_are_refused(
-    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: list[str], write_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [text for text in settings if not text.startswith("data.")] + ["conditioner.controls=[]"]
     pairs = write_pairs(tmp_path / "pairs", seconds=1.0)
