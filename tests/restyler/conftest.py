@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 
 from audio import io
@@ -18,6 +19,7 @@ from conditioning.conditioner import StyleConditioner
 from diffusion.denoiser import Denoiser
 from diffusion.sampling import make_scheduler
 from restyler.pipeline import VocalRestylePipeline
+from restyler.sample import main
 
 SAMPLING: dict[str, Any] = {
     "steps": 2,
@@ -114,3 +116,30 @@ def write_pairs() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def vocal_file(vocal: Callable[..., Waveform], tmp_path: Path) -> Callable[..., Path]:
+    """vocal_file("take.wav", seconds=0.6, rate=48000, channels=1, subtype=None, gain=1.0) → its path."""
+
+    def make(
+        name: str,
+        seconds: float = 0.6,
+        rate: int = 48_000,
+        channels: int = 1,
+        subtype: str | None = None,
+        gain: float = 1.0,
+    ) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = vocal(seconds, rate, channels=channels, seed=len(name)).samples.numpy().T * gain
+        soundfile.write(path, samples, rate, subtype=subtype)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def sample(model: Path, tmp_path: Path) -> Callable[..., int]:
+    """sample(*arguments) with the small model and tmp_path/out; returns the exit code."""
+    return lambda *arguments: main(["--model", str(model), "--out", str(tmp_path / "out"), *map(str, arguments)])
