@@ -57,7 +57,9 @@ def test_identical_signals_have_no_feature_loss(discriminator: MultiScaleSTFTDis
 def test_the_discriminators_gradient_stays_in_it(discriminator: MultiScaleSTFTDiscriminator) -> None:
     real, fake = _noise(1).requires_grad_(), _noise(2).requires_grad_()
     discriminator_loss(discriminator, real, fake).backward()
-    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in discriminator.parameters())
+    # Not the last biases: as long as no hinge is met, what real and fake ask of them cancels.
+    weights = [parameter for name, parameter in discriminator.named_parameters() if "weight" in name]
+    assert all(float(weight.grad.abs().sum()) > 1e-6 for weight in weights)
     assert real.grad is None
     assert fake.grad is None
 
