@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]
 HIGHEST_GUIDANCE = 20.0  # far beyond what any style survives
 HIGHEST_STEPS = 1000
 ANY_STYLE = "any"  # a style for each mix, drawn by its seed
+NO_STYLE = "none"  # what commands say for «not told»
 CONTROL_REACH = 4.0  # standard deviations around the mean of the training pairs
 
 
@@ -90,8 +91,9 @@ class VocalRestylePipeline(DiffusionPipeline):
                 f"this denoiser was trained on the latents of another codec (codec_fingerprint "
                 f"{denoiser.config.codec_fingerprint}, this codec has {codec.fingerprint()})"
             )
-        if ANY_STYLE in conditioner.config.styles:
-            raise InputError(f"a style can't have the name {ANY_STYLE!r}: it means one that is drawn by the seed")
+        reserved = {ANY_STYLE, NO_STYLE} & set(conditioner.config.styles)
+        if reserved:
+            raise InputError(f"a style can't be called {reserved.pop()!r}: that word says something else to commands")
         if sampling is None:
             raise ValueError("the pipeline needs the fields of SamplingDefaults as `sampling`")
         self.defaults = SamplingDefaults.model_validate_json(json.dumps(sampling))

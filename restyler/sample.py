@@ -7,8 +7,6 @@ from pathlib import Path
 
 from restyler.command import Parser, assignment, command, integer, number, shown
 
-NO_STYLE = "none"
-
 
 def parser() -> Parser:
     options = Parser(
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from audio.errors import InputError
     from restyler.model_folder import BUNDLED
-    from restyler.pipeline import ANY_STYLE
+    from restyler.pipeline import ANY_STYLE, NO_STYLE
     from restyler.rendering import load_model, model_name, progress_bar, render
     from restyler.takes import find_takes, make_folders, plan, read_take
 

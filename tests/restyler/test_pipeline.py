@@ -91,9 +91,11 @@ def test_any_style_needs_styles(pipeline: VocalRestylePipeline) -> None:
     parts = pipeline.components | {"conditioner": bare}
     with pytest.raises(InputError, match="has no styles"):
         VocalRestylePipeline(**parts, sampling=dict(pipeline.config.sampling)).settings(style="any")
-    reserved = StyleConditioner(pipeline.codec.latent_dim, 16, ["any"], list(pipeline.defaults.controls), 8)
-    with pytest.raises(InputError, match="any"):
-        VocalRestylePipeline(**pipeline.components | {"conditioner": reserved}, sampling=dict(pipeline.config.sampling))
+    for word in ("any", "none"):
+        reserved = StyleConditioner(pipeline.codec.latent_dim, 16, [word], list(pipeline.defaults.controls), 8)
+        parts = pipeline.components | {"conditioner": reserved}
+        with pytest.raises(InputError, match=word):
+            VocalRestylePipeline(**parts, sampling=dict(pipeline.config.sampling))
 
 
 def test_the_level_of_a_reference_does_not_matter(pipeline: VocalRestylePipeline, vocal: Vocal, take: Waveform) -> None:
