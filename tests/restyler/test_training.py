@@ -366,3 +366,14 @@ def test_both_paths_train_in_half_precision_with_and_without_checkpointing(
         half, single = metrics(folder)[1]["loss"], metrics(run)[1]["loss"]
         assert half != single
         assert half == pytest.approx(single, rel=0.05)
+
+
+@pytest.mark.slow
+def test_tiny_as_shipped_keeps_its_word(tmp_path: Path) -> None:
+    """What configs/tiny.yaml promises in its first lines: its time, and the share of the loss that is left."""
+    arguments = ["configs/tiny.yaml", f"data.cache={tmp_path / 'cache'}", "--run-dir", str(tmp_path / "run")]
+    started = time.monotonic()
+    subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, check=True)
+    assert time.monotonic() - started < 120
+    validated = [row["val_loss"] for row in metrics(tmp_path / "run") if "val_loss" in row]
+    assert validated[-1] < 0.5 * validated[0]
