@@ -226,6 +226,8 @@ def test_mixes_appear_one_by_one_under_a_progress_bar_and_ctrl_c_leaves_whole_fi
         [sys.executable, ROOT / "sample.py", take, "--model", model, "--out", tmp_path / "out", "--variations", "100",
          "--steps", "30"],
         stdout=subprocess.DEVNULL, stderr=terminal,
+        # A suite that runs in the background of a script has Ctrl-C ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.set_blocking(leader, False)
     shown, deadline = b"", time.monotonic() + 200
