@@ -16,7 +16,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.loss import flow_loss
 from restyler.config import BridgePath, DenoiserConfig, EncodecChoice, PocketCodecChoice
 from restyler.model_folder import BUNDLED
-from restyler.seeds import generator
+from restyler.seeds import seeded
 
 
 class TrainingModel(nn.Module):
@@ -49,20 +49,22 @@ def build_codec(choice: PocketCodecChoice | EncodecChoice, *, seed: int) -> Late
         if choice.weights == "random":
             return Encodec48Codec.from_seed(seed)
         return Encodec48Codec.from_official(None if choice.weights == "official" else Path(choice.weights))
-    folder = BUNDLED / "codec" if choice.path == "bundled" else Path(choice.path)
+    return read_pocket_codec(BUNDLED / "codec" if choice.path == "bundled" else Path(choice.path), "codec.path").eval()
+
+
+def read_pocket_codec(folder: Path, key: str) -> PocketCodec:
+    """The codec that lies in `folder`, as the config's `key` asks for. Raises InputError where there is none."""
     try:
-        codec = PocketCodec.from_pretrained(folder, local_files_only=True)
+        return PocketCodec.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"codec.path: no pocket codec can be read from {folder}: {reason}") from None
-    return codec.eval()
+        raise InputError(f"{key}: no pocket codec can be read from {folder}: {reason}") from None
 
 
 def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -> TrainingModel:
     """Conditioner and denoiser with initial weights from the seed. Raises InputError for sizes that don't fit."""
     bridge = config.path if isinstance(config.path, BridgePath) else None
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(generator(config.seed, "weights").get_state())
+    with seeded(config.seed, "weights"):
         conditioner = StyleConditioner(
             latent_dim=codec.latent_dim,
             styles=styles,

@@ -21,8 +21,8 @@ from audio.errors import InputError
 from audio.io import read
 from restyler.codec_config import CodecDataSection
 from restyler.pairs import split_of
+from restyler.takes import AUDIO_SUFFIXES
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
 LONGEST_RESPONSE_S = 1.0
 
 
@@ -30,7 +30,7 @@ def find_audio(folder: Path) -> list[Path]:
     """Audio files below a folder in sorted order. Raises InputError where there is none."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not paths:
-        raise InputError(f"{folder}: no audio files ({' '.join(AUDIO_SUFFIXES)}) there")
+        raise InputError(f"{folder}: no audio files ({' '.join(sorted(AUDIO_SUFFIXES))}) there")
     return paths
 
 

@@ -20,12 +20,13 @@ from codec.balancer import LossBalancer
 from codec.discriminator import MultiScaleSTFTDiscriminator, discriminator_loss, generator_losses
 from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
+from restyler.building import read_pocket_codec
 from restyler.checkpoints import RunFolder, replace_folder
 from restyler.codec_config import CodecConfig, FineTuneSection
 from restyler.codec_data import ExcerptStream, excerpt_streams
 from restyler.codec_start import latent_statistics, start_from_principal_components
 from restyler.optimisation import learning_rate
-from restyler.seeds import generator
+from restyler.seeds import generator, seeded
 from restyler.stopping import StopRequest
 
 STATISTICS_BATCHES = 50
@@ -60,17 +61,12 @@ def build_codec_to_train(config: CodecConfig, stream: ExcerptStream | None) -> P
     """A codec at its start: principal components of the stream's excerpts (random without a stream), or a saved one."""
     sizes = config.codec.model_dump()
     if isinstance(config.start, FineTuneSection):
-        try:
-            codec = PocketCodec.from_pretrained(config.start.path, local_files_only=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"start.path: no pocket codec can be read from {config.start.path}: {reason}") from None
+        codec = read_pocket_codec(Path(config.start.path), "start.path")
         different = [f"{key} is {codec.config[key]}" for key in sizes if codec.config[key] != sizes[key]]
         if different:
             raise InputError(f"start.path: the codec of {config.start.path} has other sizes: {', '.join(different)}")
         return codec.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(generator(config.seed, "weights").get_state())
+    with seeded(config.seed, "weights"):
         codec = PocketCodec(**sizes)
         if stream is not None:
             batches = [stream.batch(number) for number in range(config.start.batches)]
@@ -85,7 +81,7 @@ def train_codec(config: CodecConfig, run_dir: Path) -> int:
     Returns the exit code: 0 when done, 128 + signal when stopped. Raises InputError for unusable data or run folder.
     """
     accelerator = Accelerator()
-    if accelerator.num_processes > 1 or config.training.batch_size < 1:
+    if accelerator.num_processes > 1:
         raise InputError(f"a codec is trained by one process, not {accelerator.num_processes}")
     run = RunFolder(run_dir)
     run.claim("config", config.model_dump(mode="json"))
@@ -118,8 +114,7 @@ class CodecTrainer:
         self.codec = build_codec_to_train(config, None if checkpoint else training).to(accelerator.device)
         self.frozen = isinstance(config.start, FineTuneSection) and config.start.frozen_encoder
         self.model = NoisyRoundTrip(self.codec, frozen_encoder=self.frozen)
-        names = [n for n, _ in self.codec.named_parameters() if not (self.frozen and n.startswith("encoder"))]
-        self.trained = [p for n, p in self.codec.named_parameters() if n in set(names)]
+        self.trained = [p for n, p in self.codec.named_parameters() if not (self.frozen and n.startswith("encoder"))]
         self.optimiser = torch.optim.AdamW(
             self.trained, lr=config.optim.lr, betas=config.optim.betas, weight_decay=config.optim.weight_decay
         )
@@ -142,8 +137,7 @@ class CodecTrainer:
     def _add_discriminator(self) -> None:
         chosen = self.config.adversarial
         assert chosen is not None
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(generator(self.config.seed, "discriminator").get_state())
+        with seeded(self.config.seed, "discriminator"):
             self.discriminator = MultiScaleSTFTDiscriminator(filters=chosen.filters, in_channels=2, out_channels=1)
         self.discriminator.to(self.accelerator.device)
         self.discriminator_optimiser = torch.optim.AdamW(
@@ -205,10 +199,10 @@ class CodecTrainer:
         noise_std = (config.training.latent_noise * torch.rand(len(audio), generator=draws)).to(audio.device)
         output = self.model(audio, noise, noise_std)
         terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
-        losses = {name: terms[name].mean() for name, weight in config.losses.model_dump().items() if weight}
+        weights = {name: weight for name, weight in config.losses.model_dump().items() if weight}
+        losses = {name: terms[name].mean() for name in weights}
         measured = {name: float(term.detach().mean()) for name, term in terms.items()}
         if config.adversarial is None:
-            weights = config.losses.model_dump()
             loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
             measured["loss"] = float(loss.detach())
         else:

@@ -14,11 +14,10 @@ from audio.effects import Compressor, EffectChain, render
 from audio.filters import Filter
 from audio.loudness import match_loudness
 from audio.reverb import Reverb
-from audio.score import Note, Rest, Voice, random_phrase
-from audio.singing import sing
 from audio.waveform import Waveform
 from restyler.config import SyntheticData
 from restyler.pairs import Pair, read_pairs
+from restyler.sing import random_take
 
 NO_ECHO = PingPongDelay(300.0, 0.0, 0.0, Filter("low_pass", 8_000, 0.7), -60.0, 60.0)
 NO_REVERB = Reverb((1_000.0,), (1.0,), -np.inf, -np.inf, 0.0, 0.0, ())
@@ -72,11 +71,7 @@ def synthetic_pairs(data: SyntheticData, *, seed: int, sample_rate: int) -> list
 def _write_take(
     folder: Path, number: int, data: SyntheticData, generator: np.random.Generator, sample_rate: int
 ) -> list[dict[str, str]]:
-    voice = Voice.random(generator)
-    notes: list[Note | Rest] = []
-    while sum(note.duration_s for note in notes) < data.seconds:
-        notes += random_phrase(generator, voice)
-    sung = sing(notes, voice, sample_rate=sample_rate, generator=generator)
+    sung = random_take(data.seconds, sample_rate=sample_rate, generator=generator)
     take = Waveform(sung.samples[:, : round(data.seconds * sample_rate)], sample_rate)
     take = match_loudness(take, data.loudness_lufs).waveform
     key = f"take_{number:03d}"
