@@ -19,13 +19,15 @@ _TIME_FEATURES = 32
 class Denoiser(ModelMixin, ConfigMixin):
     """A transformer over latent frames around a modulated skip.
 
-        mix = raw + g(c)·raw + h(c)·deviation + residual_std·F(raw, deviation / residual_std, c)
+        mix = raw + (g + G)·raw + (h + H)·deviation + residual_std·F
 
-    deviation is what z_t adds to knowing the raw take (`path.deviation`: z_t − raw for the bridge), c embeds t, σ and
-    the pooled style, and g and h give one number per latent channel. An equaliser is close to a gain per channel, so
-    the skip learns tone within a few steps, and a narrow network never has to copy the take. g, h and F start at
-    zero: untrained, the estimate is exactly the raw take. Inputs and output of F have unit scale whatever the size
-    of the residual.
+    deviation is what z_t adds to knowing the raw take (`path.deviation`: z_t − raw for the bridge). g and h are one
+    gain per latent channel, functions of c, which embeds t, σ and the pooled style: an equaliser is close to that, so
+    the skip learns tone within a few steps. G, H and F are what the transformer reads in raw, deviation / residual_std
+    and c, for every channel and frame: gains that follow the voice, as those of a compressor do, and let noise through
+    where a tail belongs; and what no gain can make. A narrow network never has to copy take or noise. All of them
+    start at zero: untrained, the estimate is exactly the raw take. Inputs and outputs of the transformer have unit
+    scale whatever the size of the residual.
 
     latent_dim: channels of the latents. embed_dim: width of `Conditions.pooled`.
     codec_fingerprint: `LatentCodec.fingerprint()` of the latents it was trained on.
@@ -71,7 +73,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(Block(width, heads, round(mlp_ratio * width), conv_kernel) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_linear(width, 2 * width)
-        self.out = zero_linear(width, latent_dim * patch_frames)
+        self.out = zero_linear(width, 3 * latent_dim * patch_frames)
         self.gradient_checkpointing = False
 
     def set_residual_std(self, std: torch.Tensor) -> None:
@@ -123,10 +125,10 @@ class Denoiser(ModelMixin, ConfigMixin):
         deviation = paths.deviation(noisy, raw, t, self.config.path)
         with torch.autocast(raw.device.type, enabled=False):
             condition = self._condition(t, sigma, conditions.pooled)
-            gain_raw, gain_deviation = self.skip(condition)[:, :, None].chunk(2, dim=1)
-        correction = self._correction(raw, deviation, condition, frame_mask)
-        scale = self.residual_std[:, None]
-        mix = raw + gain_raw * raw + gain_deviation * deviation + scale * correction
+            gains = self.skip(condition)[:, :, None]
+        frame_gains, correction = self._read_frames(raw, deviation, condition, frame_mask)
+        gain_raw, gain_deviation = (gains + frame_gains).chunk(2, dim=1)
+        mix = raw + gain_raw * raw + gain_deviation * deviation + self.residual_std[:, None] * correction
         return mix if frame_mask is None else mix.masked_fill(padding, 0.0)
 
     def _condition(self, t: torch.Tensor, sigma: torch.Tensor | None, pooled: torch.Tensor) -> torch.Tensor:
@@ -135,14 +137,14 @@ class Denoiser(ModelMixin, ConfigMixin):
             features.append(fourier_features(sigma / self.config.sigma_max, _TIME_FEATURES))
         return self.embed_condition(torch.cat(features, dim=1))
 
-    def _correction(
+    def _read_frames(
         self,
         raw: torch.Tensor,
         deviation: torch.Tensor,
         condition: torch.Tensor,
         frame_mask: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """F of the class's formula, in units of residual_std, [batch latent frames]."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """G and H of the class's formula one after the other, [batch 2·latent frames], and F, [batch latent frames]."""
         frames, patch = raw.shape[2], self.config.patch_frames
         missing = -frames % patch
         unit = deviation if self.config.path == "noise" else deviation / self.residual_std[:, None]
@@ -161,7 +163,8 @@ class Denoiser(ModelMixin, ConfigMixin):
         with torch.autocast(x.device.type, enabled=False):
             shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
             patches = self.out(modulate(self.norm(x), shift, scale))
-        return rearrange(patches, "batch token (patch latent) -> batch latent (token patch)", patch=patch)[..., :frames]
+        out = rearrange(patches, "batch token (patch channel) -> batch channel (token patch)", patch=patch)
+        return out[:, : 2 * self.config.latent_dim, :frames], out[:, 2 * self.config.latent_dim :, :frames]
 
     def _check_sigma(self, sigma: torch.Tensor | None, batch: int) -> None:
         if self.config.path == "noise":
