@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from audio import io
+from audio.errors import InputError
 from audio.loudness import true_peak_db
 from audio.score import Note, Rest, Voice, random_phrase
 from audio.singing import sing
@@ -30,11 +31,9 @@ def random_take(seconds: float, *, sample_rate: int, generator: np.random.Genera
 def sing_voice(folder: Path, number: int, *, seconds: float, seed: int) -> None:
     """Writes FOLDER/voice_NNNN/take.flac, true peak at −6 dBTP. A folder a voice, so that the folder names the singer.
 
-    A function of seed, number and seconds alone. A file that is there already is left as it is.
+    A function of seed, number and seconds alone.
     """
     path = folder / f"voice_{number:04d}" / "take.flac"
-    if path.exists():
-        return
     take = random_take(seconds, sample_rate=SAMPLE_RATE_HZ, generator=np.random.default_rng([seed, number]))
     gain = 10 ** ((PEAK_DB - true_peak_db(take)) / 20)
     io.make_folder(path.parent)
@@ -45,7 +44,7 @@ def sing_voice(folder: Path, number: int, *, seconds: float, seed: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after one line about bad input."""
     parser = Parser(prog="restyler sing", description="Write dry takes by random voices, one folder a voice.")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; voices that are there already stay")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; must be empty or not exist")
     parser.add_argument("--voices", type=integer(1, 9999), default=60)
     parser.add_argument("--seconds", type=number(1, 600), default=14.0, help="at least, of each voice")
     parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0)
@@ -53,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
+    io.make_folder(options.out)
+    if any(options.out.iterdir()):
+        raise InputError(f"{options.out}: there are files in it already; sing into a new folder")
     for voice in tqdm(range(options.voices), unit="voice"):
         sing_voice(options.out, voice, seconds=options.seconds, seed=options.seed)
     print(f"{options.voices} voices in {options.out}")

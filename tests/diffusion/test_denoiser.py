@@ -139,6 +139,23 @@ def test_what_it_adds_is_in_units_of_the_residual(lively_denoiser: Build) -> Non
     )
 
 
+@pytest.mark.parametrize("what", ["raw", "noisy"])
+def test_its_gains_differ_from_frame_to_frame_and_make_nothing_of_nothing(what: str, lively_denoiser: Build) -> None:
+    """Without F, the estimate is a gain on take and deviation: zero where both are, another factor in every frame."""
+    denoiser, x = lively_denoiser(), inputs()
+    outputs = denoiser.out.weight.data.unflatten(0, (denoiser.config.patch_frames, 3, 6))
+    outputs[:, 2] = 0.0
+    denoiser.out.bias.data.unflatten(0, (denoiser.config.patch_frames, 3, 6))[:, 2] = 0.0
+    other = "noisy" if what == "raw" else "raw"
+    silent = torch.rand(2, 6, 13, generator=torch.Generator().manual_seed(1)) < 0.3
+    x[what] = x[what].masked_fill(silent, 0.0)
+    x[other] = x["raw"].clone() if what == "raw" else torch.zeros_like(x["raw"])  # no deviation, or no take
+    result = estimate(denoiser, x)
+    assert not result[silent].any()
+    factors = (result / x["noisy"]).masked_fill(silent, torch.nan)
+    assert all(len(row[~row.isnan()].unique()) > 1 for row in factors.flatten(0, 1))
+
+
 def test_the_start_of_each_path(lively_denoiser: Build) -> None:
     bridge, x = lively_denoiser(), inputs()
     raw, noise = x["raw"], x["noisy"]
