@@ -71,6 +71,7 @@ def draw_sigma(config: DenoiserConfig, generator: torch.Generator) -> torch.Tens
 def drop(example: Example, config: DenoiserConfig, generator: torch.Generator) -> Example:
     """Guidance dropout: label, reference and controls each with its own probability, and all of them together.
 
+    Where controls are told, each is with probability one half: users set one or two of them and leave the rest open.
     `told` is False where nothing at all is told; the raw take always stays.
     """
     style, reference, controls, everything = torch.rand(4, generator=generator).tolist()
@@ -80,8 +81,8 @@ def drop(example: Example, config: DenoiserConfig, generator: torch.Generator) -
     if reference < config.dropout.reference:
         changed["reference"] = torch.zeros_like(example["reference"])
         changed["reference_frames"] = torch.zeros_like(example["reference_frames"])
-    if controls < config.dropout.controls:
-        changed["controls"] = torch.full_like(example["controls"], torch.nan)
+    silent = torch.rand(len(example["controls"]), generator=generator) < 0.5
+    changed["controls"] = example["controls"].masked_fill(silent | (controls < config.dropout.controls), torch.nan)
     return changed
 
 
