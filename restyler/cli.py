@@ -14,6 +14,7 @@ COMMANDS = {
     "sample": ("restyler.sample", "restyle raw vocal takes"),
     "styles": ("restyler.styles", "list the styles of a model"),
     "train": ("restyler.train", "train on pairs of raw takes and mixes"),
+    "join": ("restyler.join", "make one folder of pairs from several"),
     "bundle": ("restyler.bundle", "write a trained model in half precision, with its card"),
     "sing": ("restyler.sing", "write dry takes by random voices of the project's own"),
     "synthesize": ("restyler.synthesize", "make pairs from dry voices and effect chains"),
