@@ -1,9 +1,9 @@
 """Does a file hold all the bytes that its own header promises?
 
 libsndfile shortens a cut WAV, RF64, W64, AIFF, AU, CAF, MP3 or Ogg file to what is there and reports no error, so half
-a take would pass for a whole one. FLAC needs no check here: its decoder notices. Nor is there one for what hardly
-anybody records into (NIST, VOC and the like), and damage inside a file shows only where the format has checksums that
-libsndfile looks at.
+a take would pass for a whole one. FLAC and HTK need no check here: libsndfile notices. Formats that do not say how
+long they are, or in ways that are not simple (IRCAM, PAF, MAT5 and the like), are read as they come. Damage inside a
+file shows only where the format has checksums that libsndfile looks at.
 
 Sizes that mean «not known when the header was written» are legitimate, since programs that stream cannot go back
 and fill them in: 0xFFFFFFFF (FFmpeg) and everything from 0x7FFFF000 up (SoX, arecord) in a WAV, all ones in an AU,
@@ -11,12 +11,14 @@ and fill them in: 0xFFFFFFFF (FFmpeg) and everything from 0x7FFFF000 up (SoX, ar
 2 GiB is not noticed.
 
 Sources: the RIFF and RF64 layouts of EBU Tech 3306, Apple's AIFF 1.3 and Core Audio Format, Sony's Wave64, RFC 3533
-(Ogg pages), the Xing header as LAME writes it.
+(Ogg pages), the Xing header as LAME writes it, NIST's SPHERE header; for AVR and VOC, libsndfile's own readers.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import struct
 from io import FileIO
 
@@ -24,6 +26,9 @@ SMALLEST_UNKNOWN_SIZE = 0x7FFFF000
 SMALLEST_UNKNOWN_W64_SIZE = 1 << 62
 UNKNOWN_AU_SIZE = 0xFFFFFFFF
 OGG_TAIL_BYTES = 1 << 17  # a page has at most 65307 bytes, so the last page starts within this
+AVR_HEADER_BYTES = 128
+NIST_HEADER_BYTES = 1024
+NIST_SIZES = (b"sample_count", b"channel_count", b"sample_n_bytes")
 MP3_HEAD_BYTES = 4096
 MP3_SLACK = 0.01  # encoders disagree whether the first frame and trailing tags count
 
@@ -61,6 +66,13 @@ def _promised_bytes(handle: FileIO, head: bytes) -> int | None:
     if magic in (b".snd", b"dns.") and len(head) >= 12:
         start, size = struct.unpack_from(">II" if magic == b".snd" else "<II", head, 4)
         return start + size if size != UNKNOWN_AU_SIZE else None
+    if magic == b"2BIT" and len(head) >= 30:
+        stereo, bits = struct.unpack_from(">HH", head, 12)
+        return AVR_HEADER_BYTES + struct.unpack_from(">I", head, 26)[0] * (2 if stereo else 1) * bits // 8
+    if magic == b"NIST":
+        return _end_of_nist(handle)
+    if head.startswith(b"Creative Voice File") and len(head) >= 22:
+        return _end_of_voc_blocks(handle, struct.unpack_from("<H", head, 20)[0])
     return _end_of_xing_mp3(handle, head)
 
 
@@ -79,6 +91,25 @@ def _end_of_data_chunk(handle: FileIO, start: int, header: str, *, even: bool) -
             return None
         handle.seek(size + size % 2 * even, os.SEEK_CUR)
     return None
+
+
+def _end_of_nist(handle: FileIO) -> int | None:
+    """Where the samples end: after a header in text, whose own size stands in its second line."""
+    handle.seek(0)
+    header = handle.read(NIST_HEADER_BYTES)
+    size = re.match(rb"NIST_1A\n *(\d+)\n", header)
+    fields = [re.search(rb"\n%s -i (\d+)" % name, header) for name in NIST_SIZES]
+    if size is None or None in fields:
+        return None
+    return int(size[1]) + math.prod(int(field[1]) for field in fields if field)
+
+
+def _end_of_voc_blocks(handle: FileIO, start: int) -> int:
+    """Where the last block ends; each has a byte for its type, 0 for the end, and three for its size."""
+    end = start
+    while handle.seek(end) == end and len(block := handle.read(4)) == 4 and block[0]:
+        end += 4 + int.from_bytes(block[1:], "little")
+    return end
 
 
 def _end_of_xing_mp3(handle: FileIO, head: bytes) -> int | None:

@@ -72,17 +72,13 @@ def compress(compressor: Compressor, samples: np.ndarray, sample_rate: int) -> n
     return board(samples.astype(np.float32), sample_rate).astype(np.float64)
 
 
-def render(chain: EffectChain, waveform: Waveform, *, seed: int, tail_s: float = 0.0) -> Waveform:
-    """Mono or stereo take → stereo mix at the same rate, longer by tail_s seconds; the dry signal stays in place.
+def render(chain: EffectChain, waveform: Waveform, *, seed: int) -> Waveform:
+    """Mono or stereo take → stereo mix of the same rate and length; the dry signal stays in place.
 
-    seed: of the reverb's noise; the same seed gives the same mix. Raises ValueError for more than two channels or
-    a negative tail.
+    seed: of the reverb's noise; the same seed gives the same mix. Raises ValueError for more than two channels.
     """
-    if tail_s < 0:
-        raise ValueError(f"a tail is not negative: {tail_s} s")
     rate = waveform.sample_rate
     samples = waveform.stereo().samples.numpy().astype(np.float64)
-    samples = np.pad(samples, ((0, 0), (0, round(tail_s * rate))))
     direct = compress(chain.compressor, equalise(chain.equaliser, samples, rate), rate)
     delayed = echoes(chain.delay, direct.mean(axis=0), rate)
     sent = direct + chain.delay_to_reverb * delayed

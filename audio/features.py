@@ -36,6 +36,8 @@ def brightness_db(waveform: Waveform) -> float:
         raise ValueError(f"brightness needs at least {MIN_SAMPLE_RATE_HZ} Hz, not {waveform.sample_rate} Hz")
     samples = _samples(waveform)
     length = min(round(SPECTRUM_S * waveform.sample_rate), samples.shape[1])
+    # Windows fade at their ends and an incomplete last one is left out: with silence around, all of the sound counts.
+    samples = np.pad(samples, ((0, 0), (length // 2, length)))
     frequencies_hz, power = welch(samples, waveform.sample_rate, nperseg=length, detrend=False, axis=1)
     power = power.sum(axis=0)
 
@@ -107,13 +109,13 @@ def _samples(waveform: Waveform) -> np.ndarray:
 
 
 def _frame_power(waveform: Waveform, window_s: float) -> np.ndarray:
-    """Mean power over both channels in windows that overlap by half, [frames]; an incomplete last one is left out."""
+    """Mean power over both channels in windows that overlap by half, [frames]; the last half window may be shorter."""
     power = np.mean(_samples(waveform) ** 2, axis=0)
     half = round(window_s * waveform.sample_rate / 2)
-    halves = len(power) // half
-    if halves < 2:
+    if len(power) < 2 * half:
         raise ValueError(f"features need at least {window_s} s, not {waveform.duration_s:.3f} s")
-    blocks = power[: halves * half].reshape(halves, half).mean(axis=1)
+    starts = np.arange(0, len(power), half)
+    blocks = np.add.reduceat(power, starts) / np.diff(starts, append=len(power))
     return (blocks[1:] + blocks[:-1]) / 2
 
 

@@ -23,6 +23,8 @@ MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 384_000
 MIN_PEAK_DBFS = -90.0
 MAX_PEAK_DBFS = 40.0
+MAX_CHANNELS = 2
+MIN_DURATION_S = 0.1
 READ_BLOCK_FRAMES = 1 << 18
 UNRECOGNISED_FORMAT = 1  # libsndfile's error code
 UNKNOWN_FRAMES = 1 << 62
@@ -31,28 +33,45 @@ SUFFIX_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SOFTWARE = "vocal-restyler"
 
 
-def read(path: str | Path, *, max_channels: int = 2, min_duration_s: float = 0.1) -> Waveform:
-    """Reads a whole audio file of any format that libsndfile knows, at its own rate, as float32.
+def read(path: str | Path) -> Waveform:
+    """Reads a whole audio file of any format that libsndfile reads, at its own rate, as float32.
 
     Integer formats become ±1.0; floating-point files keep their values, so their peaks may exceed 1.0. Silence is
     read like anything else: see `require_signal`.
 
     Raises InputError for a file that is missing, not a file, unreadable, empty, not audio, damaged, cut short or not
-    finite, or outside the allowed channels, rates (8 to 384 kHz), duration and peak (+40 dBFS, beyond which a
-    floating-point file is surely not scaled to ±1.0). A WAV whose header was never closed (data size 0) holds no
-    samples by its own word and is refused; one that was streamed (unknown size) is read to its end, see
-    `audio.containers`.
+    finite, of more than two channels, outside the allowed rates (8 to 384 kHz), duration (from 0.1 s) and peak (+40
+    dBFS, beyond which a floating-point file is surely not scaled to ±1.0). A WAV whose header was never closed (data
+    size 0) holds no samples by its own word and is refused; one that was streamed (unknown size) is read to its end,
+    see `audio.containers`.
+    """
+    with _opened(path) as source:
+        frames = np.concatenate(list(_blocks(source, _shown(path))))
+        return Waveform(torch.from_numpy(frames.T.copy()), source.samplerate)
+
+
+def read_stretch(path: str | Path, start_s: float, stop_s: float) -> Waveform:
+    """What `read` gives from start_s to stop_s, as far as the file goes, without the time and memory for the rest.
+
+    Raises InputError where `read` does, except for what is wrong outside the stretch.
     """
     name = _shown(path)
     with _opened(path) as source:
-        frames = _read_frames(source, name, max_channels, min_duration_s)
-        sample_rate = source.samplerate
-    if not np.isfinite(frames).all():
-        raise InputError(f"{name}: contains NaN or infinite samples; every sample must be a finite number")
-    peak_db = _peak_dbfs(frames)
-    if peak_db > MAX_PEAK_DBFS:
-        raise InputError(f"{name}: peaks at {peak_db:+.0f} dBFS; samples must be scaled to ±1.0")
-    return Waveform(torch.from_numpy(frames.T.copy()), sample_rate)
+        _check_header(source, name)
+        start, stop = (min(round(time_s * source.samplerate), source.frames) for time_s in (start_s, stop_s))
+        source.seek(start)
+        frames = source.read(stop - start, dtype="float32", always_2d=True)
+        _check_samples(frames, name)
+        return Waveform(torch.from_numpy(frames.T.copy()), source.samplerate)
+
+
+def duration_s(path: str | Path) -> float:
+    """The duration of a file that `read` accepts, in bounded memory: all of it is read and checked, nothing kept.
+
+    Raises InputError where `read` does.
+    """
+    with _opened(path) as source:
+        return sum(map(len, _blocks(source, _shown(path)))) / source.samplerate
 
 
 @contextmanager
@@ -76,31 +95,45 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     except soundfile.LibsndfileError as error:
         if error.code == UNRECOGNISED_FORMAT:
-            raise InputError(f"{name}: not audio; WAV, FLAC, AIFF, Ogg, MP3 and the like are read") from error
+            raise InputError(f"{name}: not audio in any format that libsndfile reads") from error
         raise InputError(f"{name}: damaged or truncated: {error.error_string.rstrip('.')}") from error
 
 
-def _read_frames(source: soundfile.SoundFile, name: str, max_channels: int, min_duration_s: float) -> np.ndarray:
-    """All samples of an open file as float32 [frames channels]; InputError where it is not what is allowed."""
-    if source.channels > max_channels:
-        allowed = " or ".join(str(count) for count in range(1, max_channels + 1))
-        raise InputError(f"{name}: {source.channels} channels; {allowed} allowed")
+def _check_header(source: soundfile.SoundFile, name: str) -> None:
+    """Raises InputError where a file is not what is allowed by its own word."""
+    if source.channels > MAX_CHANNELS:
+        raise InputError(f"{name}: {source.channels} channels; 1 or {MAX_CHANNELS} allowed")
     if not MIN_SAMPLE_RATE_HZ <= source.samplerate <= MAX_SAMPLE_RATE_HZ:
         raise InputError(
             f"{name}: a sample rate of {source.samplerate} Hz; {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} Hz allowed"
         )
     if source.frames == 0:
-        raise InputError(f"{name}: 0 samples by its header; at least {min_duration_s:g} s needed")
+        raise InputError(f"{name}: 0 samples by its header; at least {MIN_DURATION_S:g} s needed")
     if source.frames >= UNKNOWN_FRAMES:
         raise InputError(f"{name}: its header states no length (a streamed FLAC); re-encode it with its length")
-    # In blocks, so that a forged length cannot ask for more memory than the file fills.
-    blocks = [source.read(READ_BLOCK_FRAMES, dtype="float32", always_2d=True)]
-    while len(blocks[-1]):
-        blocks.append(source.read(READ_BLOCK_FRAMES, dtype="float32", always_2d=True))
-    frames = np.concatenate(blocks)
-    if len(frames) < min_duration_s * source.samplerate:
-        raise InputError(f"{name}: {len(frames) / source.samplerate:.3f} s long; at least {min_duration_s:g} s needed")
-    return frames
+
+
+def _check_samples(frames: np.ndarray, name: str) -> None:
+    if not np.isfinite(frames).all():
+        raise InputError(f"{name}: contains NaN or infinite samples; every sample must be a finite number")
+    peak_db = _peak_dbfs(frames)
+    if peak_db > MAX_PEAK_DBFS:
+        raise InputError(f"{name}: peaks at {peak_db:+.0f} dBFS; samples must be scaled to ±1.0")
+
+
+def _blocks(source: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """All samples of an open file as float32 [frames channels]; InputError where it is not what is allowed.
+
+    In blocks, so that a forged length cannot ask for more memory than the file fills.
+    """
+    _check_header(source, name)
+    count = 0
+    while len(frames := source.read(READ_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        _check_samples(frames, name)
+        count += len(frames)
+        yield frames
+    if count < MIN_DURATION_S * source.samplerate:
+        raise InputError(f"{name}: {count / source.samplerate:.3f} s long; at least {MIN_DURATION_S:g} s needed")
 
 
 def require_signal(waveform: Waveform, name: str | Path) -> None:
@@ -112,16 +145,15 @@ def require_signal(waveform: Waveform, name: str | Path) -> None:
         )
 
 
-def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str], subtype: str = "PCM_24") -> None:
-    """Writes a WAV or FLAC (by suffix) with tags, whole or not at all.
+def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str]) -> None:
+    """Writes a 24-bit WAV or FLAC (by suffix) with tags, whole or not at all.
 
     tags: what a listener needs to make the file again (model, seed, settings); they ride as one JSON object in the
     comment, at most 2000 bytes, and `read_tags` gives them back. No dither: the rounding error of 24 bits lies
     below −140 dBFS, under every converter's noise.
 
     Raises ValueError for no samples, samples outside ±1.0 or not finite (the caller has to guard its levels), for
-    another suffix, a subtype that the format does not have, or too long tags; InputError where the file can't be
-    written.
+    another suffix, or too long tags; InputError where the file can't be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIX_FORMATS:
@@ -135,7 +167,7 @@ def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str], subtype
     # Encoded in memory first: libsndfile does not report a full disk reliably.
     encoded = io.BytesIO()
     with soundfile.SoundFile(
-        encoded, "w", waveform.sample_rate, waveform.channels, subtype, format=SUFFIX_FORMATS[path.suffix.lower()]
+        encoded, "w", waveform.sample_rate, waveform.channels, "PCM_24", format=SUFFIX_FORMATS[path.suffix.lower()]
     ) as sink:
         sink.software = SOFTWARE
         sink.comment = comment

@@ -72,12 +72,14 @@ def read_presets(csv_path: str | Path) -> dict[str, EffectChain]:
 def training_names(csv_path: str | Path, names: Sequence[str]) -> list[str]:
     """Those of all `names` of a table (in its order) that its `train_index.npy` lists; the others are held out.
 
-    Raises InputError where that file is missing or holds anything but row numbers.
+    Raises InputError where that file is missing, holds anything but row numbers, or one of them twice.
     """
     path = Path(csv_path).with_name("train_index.npy")
     index = _load(path)
     if index.ndim != 1 or index.dtype.kind not in "iu" or not ((index >= 0) & (index < len(names))).all():
         raise InputError(f"{path}: a list of row numbers from 0 to {len(names) - 1} was expected")
+    if len(np.unique(index)) < len(index):
+        raise InputError(f"{path}: lists the row {np.flatnonzero(np.bincount(index) > 1)[0]} more than once")
     return [names[row] for row in index]
 
 

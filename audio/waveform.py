@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torchaudio
+
+from audio.resampling import resample
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,10 @@ class Waveform:
         return self.samples.shape[1] / self.sample_rate
 
     def resampled(self, sample_rate: int) -> Waveform:
-        """Band-limited resampling (torchaudio's windowed sinc); the same object where the rate is the same."""
+        """Band-limited resampling between any two rates; the same object where the rate is the same."""
         if sample_rate == self.sample_rate:
             return self
-        samples = torchaudio.functional.resample(
-            self.samples,
-            self.sample_rate,
-            sample_rate,
-            lowpass_filter_width=64,
-            rolloff=0.9475937167399596,
-            resampling_method="sinc_interp_kaiser",
-            beta=14.769656459379492,
-        )
-        return Waveform(samples, sample_rate)
+        return Waveform(resample(self.samples, self.sample_rate, sample_rate), sample_rate)
 
     def stereo(self) -> Waveform:
         """Mono doubled to both channels at the same level; stereo unchanged."""

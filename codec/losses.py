@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torchaudio
 
 FFT_SIZES = (128, 512, 2048)  # hop a quarter, Hann: the resolutions that mixes are scored with (DiffVox, 2025)
 
+MATCHED_RMS = 0.1
+FLOOR_RMS = 1e-4  # references below this are not raised further, so silence does not turn into noise
 SILENCE = 0.02  # A-weighted magnitude below which convergence turns absolute: silence has no relative error
 
 
@@ -18,15 +18,12 @@ def stereo_views(audio: torch.Tensor) -> torch.Tensor:
     return torch.stack([left, right, (left + right) / 2, (left - right) / 2], dim=1)
 
 
-def matched_level(
-    reference: torch.Tensor, estimate: torch.Tensor, *, rms: float = 0.1, floor_rms: float = 1e-4
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both signals [batch channels samples] by the one gain that brings the reference to `rms`.
+def matched_level(reference: torch.Tensor, estimate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both signals [batch channels samples] by the one gain that brings the reference to an RMS of 0.1.
 
-    A quiet passage then counts as much as a loud one. References below `floor_rms` are not raised further, so
-    silence does not turn into noise.
+    A quiet passage then counts as much as a loud one.
     """
-    gain = rms / reference.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(floor_rms)
+    gain = MATCHED_RMS / reference.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(FLOOR_RMS)
     return reference * gain, estimate * gain
 
 
@@ -44,9 +41,7 @@ def a_weighting(frequencies_hz: torch.Tensor) -> torch.Tensor:
     return (gain * 10 ** (2.0 / 20)).to(frequencies_hz.dtype)
 
 
-def spectral_losses(
-    reference: torch.Tensor, estimate: torch.Tensor, *, sample_rate: int, fft_sizes: Sequence[int] = FFT_SIZES
-) -> dict[str, torch.Tensor]:
+def spectral_losses(reference: torch.Tensor, estimate: torch.Tensor, *, sample_rate: int) -> dict[str, torch.Tensor]:
     """Multi-resolution STFT and mel distances over left, right, mid and side, each [batch].
 
     convergence: Frobenius norm of the difference of A-weighted magnitudes over that of the reference;
@@ -58,13 +53,13 @@ def spectral_losses(
     x, y = stereo_views(reference), stereo_views(estimate)
     convergence, log_magnitude = [], []
     mel = x.new_zeros(x.shape[0])
-    for n_fft in fft_sizes:
+    for n_fft in FFT_SIZES:
         a, b = _magnitude(x, n_fft), _magnitude(y, n_fft)
         weight = a_weighting(torch.fft.rfftfreq(n_fft, 1 / sample_rate, device=x.device))[:, None]
         difference, scale = (m.square().mean(dim=(1, 2, 3)).sqrt() for m in ((a - b) * weight, a * weight))
         convergence.append(difference / (scale + SILENCE))
         log_magnitude.append((a.log() - b.log()).abs().mean(dim=(1, 2, 3)))
-        if n_fft == max(fft_sizes):
+        if n_fft == max(FFT_SIZES):
             bank = torchaudio.functional.melscale_fbanks(
                 n_fft // 2 + 1, 0.0, sample_rate / 2, 80, sample_rate, norm="slaney", mel_scale="slaney"
             ).to(x)
@@ -78,9 +73,9 @@ def spectral_losses(
 
 
 def reconstruction_losses(
-    reference: torch.Tensor, estimate: torch.Tensor, *, sample_rate: int, fft_sizes: Sequence[int] = FFT_SIZES
+    reference: torch.Tensor, estimate: torch.Tensor, *, sample_rate: int
 ) -> dict[str, torch.Tensor]:
     """Every reconstruction term at matched level, each [batch]: waveform (L1 over RMS) and the spectral losses."""
     x, y = matched_level(reference, estimate)
     waveform = (x - y).abs().mean(dim=(1, 2)) / x.square().mean(dim=(1, 2)).sqrt().clamp_min(1e-3)
-    return {"waveform": waveform, **spectral_losses(x, y, sample_rate=sample_rate, fft_sizes=fft_sizes)}
+    return {"waveform": waveform, **spectral_losses(x, y, sample_rate=sample_rate)}

@@ -5,8 +5,9 @@
 Three ideas keep it small. The MDCT hands the network a critically sampled signal at the frame rate, and a linear
 path around the networks carries the waveform's phase from the first step (in the spirit of Vocos, Siuzdak 2023, whose
 decoder also works at the frame rate). The level of the sound is taken out and travels as a channel of its own, so quiet
-passages keep the same relative precision as loud ones and silence stays silence. Highs that the linear path can't
-afford are filled by copies of lower bins under a decoded gain, as in spectral band replication (Dietz et al. 2002).
+passages keep the same relative precision as loud ones and silence stays silence; the decoder is held to that level,
+whatever it makes of the shape. Highs that the linear path can't afford are filled by copies of lower bins under a
+decoded gain, as in spectral band replication (Dietz et al. 2002).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from codec.base import LatentCodec
 from codec.mdct import dct_iv, inverse_mdct, mdct
 
 FLOOR_DBFS = -90.0  # the level channel never goes below this RMS
+FLOOR_POWER = 10 ** (FLOOR_DBFS / 10)
 LEVEL_REACH_FRAMES = 12  # the level is smoothed by a Hann window that reaches this far to both sides
+MAX_CORRECTION = 10.0  # 20 dB: sound unlike any voice, such as noise in anti-phase, is decoded up to 17 dB too soft
 EXCITATION_BINS = (24, 104)  # 1.8 … 7.8 kHz at 48 kHz: where highs are copied from
 
 
@@ -105,16 +108,24 @@ class PocketCodec(LatentCodec):
         left, right = waveform[:, 0], waveform[:, 1]
         mid_side = torch.stack([left + right, left - right], dim=1) * math.sqrt(0.5)
         coefficients = mdct(mid_side, self.basis).permute(0, 2, 1, 3).flatten(2)
-        power = coefficients.square().mean(-1)
-        smooth = F.conv1d(power[:, None], self.level_window[None, None], padding=LEVEL_REACH_FRAMES)[:, 0]
-        level = 0.5 * torch.log(smooth + 10 ** (FLOOR_DBFS / 10))
+        level = 0.5 * torch.log(self._smoothed_power(coefficients) + FLOOR_POWER)
         return coefficients * torch.exp(-level)[..., None], level
 
     def synthesise(self, coefficients: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The inverse of `analyse`."""
-        mid_side = (coefficients * torch.exp(level)[..., None]).unflatten(-1, (2, -1)).permute(0, 2, 1, 3)
+        """The inverse of `analyse`; coefficients of another power are brought to the level, raised by 20 dB at most."""
+        coefficients = coefficients * torch.exp(level)[..., None]
+        wanted = (torch.exp(2 * level) - FLOOR_POWER).clamp_min(0)
+        # The small shares of the floor keep silence silent and the slope of the root finite.
+        own = self._smoothed_power(coefficients) + 0.01 * FLOOR_POWER
+        gain = ((wanted + 1e-6 * FLOOR_POWER) / own).sqrt().clamp_max(MAX_CORRECTION)
+        mid_side = (coefficients * gain[..., None]).unflatten(-1, (2, -1)).permute(0, 2, 1, 3)
         mid, side = inverse_mdct(mid_side, self.basis).unbind(1)
         return torch.stack([mid + side, mid - side], dim=1) * math.sqrt(0.5)
+
+    def _smoothed_power(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """[batch frames 2·hop] → mean square over the coefficients, smoothed over the frames, [batch frames]."""
+        power = coefficients.square().mean(-1)
+        return F.conv1d(power[:, None], self.level_window[None, None], padding=LEVEL_REACH_FRAMES)[:, 0]
 
     def encode_frames(self, waveform: torch.Tensor) -> torch.Tensor:
         """One pass of the encoder: [batch 2 samples], a multiple of the hop → raw latents [batch latent frames]."""

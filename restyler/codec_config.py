@@ -97,11 +97,13 @@ class CodecConfig(Section):
     validation: CodecValidationSection
 
     @model_validator(mode="after")
-    def _components_fit(self) -> CodecConfig:
+    def _parts_fit(self) -> CodecConfig:
         if isinstance(self.start, StartSection) and self.start.components >= self.codec.latent_dim:
             raise ValueError(
                 f"start.components: below codec.latent_dim ({self.codec.latent_dim}), not {self.start.components}"
             )
         if self.codec.kernel % 2 == 0:
             raise ValueError(f"codec.kernel: odd, not {self.codec.kernel}")
+        if self.adversarial is None and not any(self.losses.model_dump().values()):
+            raise ValueError("losses: at least one weight above 0, where there is no discriminator either")
         return self

@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from audio.errors import InputError
 from audio.io import read
+from codec.losses import FFT_SIZES
 from restyler.codec_config import CodecDataSection
 from restyler.pairs import split_of
 from restyler.takes import AUDIO_SUFFIXES
 
 LONGEST_RESPONSE_S = 1.0
+SILENT_PEAK = 1e-3
 
 
 def find_audio(folder: Path) -> list[Path]:
@@ -48,7 +50,14 @@ def excerpt_streams(
     data: CodecDataSection, *, sample_rate: int, hop_samples: int, seed: int, batch_size: int, crop_s: float
 ) -> tuple[ExcerptStream, ExcerptStream]:
     """Training and validation excerpts, whole frames long. Validation has other files, chosen by a hash of their
-    path below the source's folder, and no augmentation. Raises InputError where a source can't be read or split."""
+    path below the source's folder, and no augmentation. Raises InputError where a source can't be read or split, has
+    nothing above −60 dBFS in either split, or excerpts are shorter than the longest window of the losses."""
+    samples = round(crop_s * sample_rate / hop_samples) * hop_samples
+    if samples < max(FFT_SIZES):
+        raise InputError(
+            f"training.crop_s: {crop_s:g} s are {samples} samples of whole frames; at least {max(FFT_SIZES)} needed, "
+            "the longest window of the losses"
+        )
     pools: dict[str, list[list[np.ndarray]]] = {"train": [], "validation": []}
     for source in data.sources:
         folder = Path(source.path)
@@ -62,12 +71,13 @@ def excerpt_streams(
                     f"{folder}: no file falls in the {name} split (data.validation_fraction is "
                     f"{data.validation_fraction})"
                 )
+            if max(np.abs(audio).max() for audio in pool) < SILENT_PEAK * 32767:
+                raise InputError(f"{folder}: silent: the {name} split has nothing above -60 dBFS")
             pools[name].append(pool)
     responses = []
     for path in find_audio(Path(data.impulse_responses)) if data.impulse_responses else []:
         response = load_int16(path, sample_rate)[: round(LONGEST_RESPONSE_S * sample_rate)].T.astype(np.float32)
         responses.append(np.broadcast_to(response, (2, response.shape[1])) / np.sqrt((response**2).sum() + 1e-9))
-    samples = max(1, round(crop_s * sample_rate / hop_samples)) * hop_samples
     weights = [source.weight for source in data.sources]
 
     def stream(name: str, *, augment: bool, seed: int) -> ExcerptStream:

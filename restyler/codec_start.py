@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from audio.errors import InputError
 from codec.pocket import PocketCodec
 
 WHITENING = 0.7  # share of a bin's level (in log) that the bin scale takes out before principal components
@@ -25,7 +26,7 @@ def start_from_principal_components(codec: PocketCodec, batches: Sequence[torch.
     for batch in batches:
         coefficients, level = codec.analyse(batch)
         shapes.append(coefficients[level > math.log(ACTIVE_RMS)])
-    shape = torch.cat(shapes)
+    shape = _several(torch.cat(shapes))
     codec.bin_scale.copy_(shape.square().mean(0).sqrt().clamp_min(1e-5) ** WHITENING)
     y = (shape / codec.bin_scale).double()
     variance, vectors = torch.linalg.eigh(y.T @ y / len(y))  # in ascending order
@@ -42,5 +43,11 @@ def start_from_principal_components(codec: PocketCodec, batches: Sequence[torch.
 def latent_statistics(codec: PocketCodec, batches: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Per-channel mean and standard deviation of the raw latents of active frames, each [latent]."""
     latents = torch.cat([codec.encode_frames(batch).transpose(1, 2).flatten(0, 1) for batch in batches])
-    latents = latents[latents[:, 0] > math.log(ACTIVE_RMS)]
+    latents = _several(latents[latents[:, 0] > math.log(ACTIVE_RMS)])
     return latents.mean(0), latents.std(0)
+
+
+def _several(active: torch.Tensor) -> torch.Tensor:
+    if len(active) < 2:
+        raise InputError("data.sources: too quiet: hardly a frame of the excerpts lies above -60 dBFS")
+    return active

@@ -6,6 +6,7 @@ import copy
 import math
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -57,6 +58,14 @@ def sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     return 10 * torch.log10(reference.square().sum((1, 2)).clamp_min(1e-9) / error.clamp_min(1e-9))
 
 
+def step_if_finite(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float) -> float:
+    """A step with the gradient's norm limited to `clip`, or none where it is not finite; the norm before that."""
+    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+    if math.isfinite(norm):
+        optimiser.step()
+    return norm
+
+
 def build_codec_to_train(config: CodecConfig, stream: ExcerptStream | None) -> PocketCodec:
     """A codec at its start: principal components of the stream's excerpts (random without a stream), or a saved one."""
     sizes = config.codec.model_dump()
@@ -84,7 +93,8 @@ def train_codec(config: CodecConfig, run_dir: Path) -> int:
     if accelerator.num_processes > 1:
         raise InputError(f"a codec is trained by one process, not {accelerator.num_processes}")
     run = RunFolder(run_dir)
-    run.claim("config", config.model_dump(mode="json"))
+    facts = config.model_dump(mode="json")
+    run.check("config", facts)
     sizes = PocketCodec(**config.codec.model_dump())
     streams = excerpt_streams(
         config.data,
@@ -94,6 +104,7 @@ def train_codec(config: CodecConfig, run_dir: Path) -> int:
         batch_size=config.training.batch_size,
         crop_s=config.training.crop_s,
     )
+    run.claim("config", facts)
     return CodecTrainer(config, run, accelerator, *streams).run_to_end()
 
 
@@ -137,6 +148,7 @@ class CodecTrainer:
     def _add_discriminator(self) -> None:
         chosen = self.config.adversarial
         assert chosen is not None
+        # The package's three scales with both channels as one input; EnCodec's paper has five, and hears each alone.
         with seeded(self.config.seed, "discriminator"):
             self.discriminator = MultiScaleSTFTDiscriminator(filters=chosen.filters, in_channels=2, out_channels=1)
         self.discriminator.to(self.accelerator.device)
@@ -158,22 +170,22 @@ class CodecTrainer:
         self.training.start_step = self.step
         loader = DataLoader(self.training, batch_size=None, num_workers=config.training.workers)
         started, first = time.monotonic(), self.step
+        logged = self.step
         sums: dict[str, float] = {}
         bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=1.0)
         batches = iter(loader)
         while self.step < steps:
-            for name, value in self._train_step(next(batches).to(self.accelerator.device)).items():
+            for name, value in self.train_step(next(batches).to(self.accelerator.device)).items():
                 sums[name] = sums.get(name, 0.0) + value
             self.step += 1
             bar.update()
             done = self.step == steps
             if done or self.step % config.training.log_every == 0:
-                count = (self.step - 1) % config.training.log_every + 1
                 rate = (self.step - first) / (time.monotonic() - started)
-                row = {name: value / count for name, value in sums.items()}
+                row = {name: value / (self.step - logged) for name, value in sums.items()}
                 self.run.log({"step": self.step} | row | {"steps_per_s": rate})
                 bar.set_postfix(loss=f"{row['loss']:.3f}")
-                sums = {}
+                sums, logged = {}, self.step
             if done or self.step % config.validation.every == 0:
                 self.run.log({"step": self.step} | self.validate())
             if done or stop.signal is not None or self.step % config.training.save_every == 0:
@@ -187,7 +199,7 @@ class CodecTrainer:
         self.accelerator.print(f"trained codec: {self.run.path / 'codec'}")
         return 0
 
-    def _train_step(self, audio: torch.Tensor) -> dict[str, float]:
+    def train_step(self, audio: torch.Tensor) -> dict[str, float]:
         """One step on [batch 2 samples]; what it measured, as numbers for the log."""
         config = self.config
         rate = learning_rate(self.step, config.training.steps, config.optim)
@@ -209,16 +221,16 @@ class CodecTrainer:
             rivals = discriminator_loss(self.discriminator, audio, output)
             self.discriminator_optimiser.zero_grad(set_to_none=True)
             rivals.backward()
-            self.discriminator_optimiser.step()
+            rivals_norm = step_if_finite(self.discriminator_optimiser, self.discriminator.parameters(), math.inf)
+            measured["discriminator_grad_norm"] = rivals_norm
             losses |= generator_losses(self.discriminator, audio, output)
             measured |= {name: float(value.detach()) for name, value in (losses | {"discriminator": rivals}).items()}
             measured["loss"] = math.fsum(weight * measured[name] for name, weight in self.balancer.weights.items())
             loss = self.balancer(losses, output)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.trained, config.optim.clip))
-        if math.isfinite(norm):  # else the step is skipped, and the log's skipped share says so
-            self.optimiser.step()
+        norm = step_if_finite(self.optimiser, self.trained, config.optim.clip)
+        if math.isfinite(norm):
             self.ema.step(self.codec.parameters())
         measured |= {"grad_norm": norm, "lr": rate, "skipped": float(not math.isfinite(norm))}
         return measured | {"sdr_db": float(sdr_db(audio, output.detach()).median())}

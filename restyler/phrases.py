@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
 import torch
+from tqdm import tqdm
 
 from audio import io
 from audio.errors import InputError
@@ -27,6 +27,7 @@ GAP_S = (0.2, 0.8)
 FADE_S = 0.005
 SHIFT_SEMITONES = 2.0
 RATE_STEP_HZ = 300
+MAX_SINGER_CHARACTERS = 80  # up to 12 bytes each in the tags, which hold 2000 with the name of the chain
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,14 @@ def _file_name(singer: str) -> str:
 def find_recordings(places: Sequence[str | Path], manifest: Path | None, *, test_only: bool = False) -> list[Recording]:
     """All audio files of the given files and folders (searched through), each once, sorted by path.
 
+    Every file is read through once, so that none turns out unusable when half of the pairs are made.
+
     manifest: a table with tabs and the columns `file` and `singer`, `file` relative to its own folder; without one
-    the name of its folder is a file's singer. Raises InputError for a place without audio, an unreadable file, a
-    manifest without these columns and a file without a singer in it.
+    the name of its folder is a file's singer. Raises InputError for a place without audio, a file that `audio.io.read`
+    refuses, a manifest without these columns, a file without a singer in it and a singer's name that tags can't hold.
     """
     singers = _singers(manifest) if manifest else None
-    recordings: dict[Path, Recording] = {}
+    found: dict[Path, tuple[Path, str]] = {}
     for place in map(Path, places):
         files = [place]
         if place.is_dir():
@@ -108,15 +111,18 @@ def find_recordings(places: Sequence[str | Path], manifest: Path | None, *, test
         if not files:
             raise InputError(f"{place}: no audio file there")
         for path in files:
-            try:
-                info = soundfile.info(str(path))
-            except soundfile.LibsndfileError as error:
-                raise InputError(f"{path}: cannot be read as audio ({error.error_string})") from error
             singer = path.resolve().parent.name if singers is None else singers.get(path.resolve())
             if not singer:
                 raise InputError(f"{path}: has no singer in {manifest}")
-            recordings[path.resolve()] = Recording(path, singer, info.duration, test_only)
-    return sorted(recordings.values(), key=lambda recording: str(recording.path))
+            if len(singer) > MAX_SINGER_CHARACTERS:
+                raise InputError(
+                    f"{manifest or path}: the singer {singer[:20]}… has a name of {len(singer)} characters;"
+                    f" at most {MAX_SINGER_CHARACTERS} allowed"
+                )
+            found[path.resolve()] = path, singer
+    ordered = sorted(found.values(), key=lambda each: str(each[0]))
+    bar = tqdm(ordered, unit="file", desc="checking", disable=None, leave=False)
+    return [Recording(path, singer, io.duration_s(path), test_only) for path, singer in bar]
 
 
 def _singers(manifest: Path) -> dict[Path, str]:
@@ -180,9 +186,9 @@ def read_phrase(phrase: Phrase, sample_rate: int) -> Waveform:
     """The phrase as mono at `sample_rate`; pieces of 5 ms fades at both ends, stereo recordings averaged."""
     parts = []
     for piece in phrase.pieces:
-        whole = io.read(piece.recording.path)
-        rate = whole.sample_rate
-        mono = whole.samples[:, round(piece.start_s * rate) : round(piece.stop_s * rate)].mean(dim=0, keepdim=True)
+        stretch = io.read_stretch(piece.recording.path, piece.start_s, piece.stop_s)
+        rate = stretch.sample_rate
+        mono = stretch.samples.mean(dim=0, keepdim=True)
         # To play it faster by `speed` is to take its samples as those of a higher rate. Steps of 300 Hz, an eighth of
         # a semitone at 44.1 kHz, keep the ratio of the two rates, and with it the resampling filter, small.
         played_rate = rate if phrase.speed == 1 else RATE_STEP_HZ * round(rate * phrase.speed / RATE_STEP_HZ)

@@ -49,14 +49,15 @@ class Take:
 def plan_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_take: int, seed: int) -> list[Take]:
     """Deal the presets out evenly: those to train on to training and validation takes, the held-out ones to tests.
 
-    Raises InputError where a take or the styles would need more presets than there are.
+    Raises InputError where a take or the styles would need more presets, or more different ones, than there are.
     """
     chains = read_presets(presets)
     trained = training_names(presets, list(chains))
     pools = {False: trained, True: sorted(chains.keys() - set(trained))}
-    if len(trained) < STYLES:
-        raise InputError(f"{presets}: {len(trained)} presets to train on can't form {STYLES} styles")
-    styles = find_styles([chains[name] for name in trained], count=STYLES)
+    try:
+        styles = find_styles([chains[name] for name in trained], count=STYLES)
+    except ValueError as error:
+        raise InputError(f"{presets}: of the presets to train on, {error}") from error
     random = np.random.default_rng(seed)
     decks: dict[bool, list[str]] = {False: [], True: []}
     takes = []

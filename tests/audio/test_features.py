@@ -193,6 +193,17 @@ def test_what_has_no_features_is_refused() -> None:
         brightness_db(wave(tone(1_000, rate_hz=22_050), rate_hz=22_050))
 
 
+@pytest.mark.parametrize("samples", [RATE_HZ + 1, RATE_HZ + 1_000, 2_401])
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_single_sample_at_either_end_has_features(samples: int, at: int) -> None:
+    """Windows that fade at their ends, or that leave the last incomplete one out, would hear silence."""
+    click = np.zeros(samples)
+    click[at] = 1.0
+    found = measure(wave(click))
+    assert found["brightness_db"] == pytest.approx(10 * np.log10(12_000 / 1_800), abs=0.1)  # flat: bandwidths alone
+    assert all(np.isfinite(value) for value in found.values())
+
+
 def test_real_mixes_have_more_space_and_less_dynamics_than_their_takes(shared_data: Path) -> None:
     """Engineers compress a voice, widen it and put it in a room; the features see it on real pairs."""
     takes = sorted((shared_data / "research/pairs").glob("*__dry.mp3"))

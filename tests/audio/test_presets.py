@@ -123,6 +123,12 @@ def test_an_index_beyond_the_table_is_refused(preset_table: Path) -> None:
         training_names(preset_table, list(read_presets(preset_table)))
 
 
+def test_an_index_that_lists_a_row_twice_is_refused(preset_table: Path) -> None:
+    np.save(preset_table.with_name("train_index.npy"), np.array([0, 3, 5, 3]))
+    with pytest.raises(InputError, match=r"train_index\.npy: lists the row 3 more than once"):
+        training_names(preset_table, list(read_presets(preset_table)))
+
+
 def test_the_released_chains_are_all_there_and_sound_like_finished_vocals(shared_data: Path) -> None:
     """Reverbs lie 10 to 25 dB below the dry signal for most, and no chain blows up."""
     table = shared_data / "presets" / "internal" / "decoded.csv"

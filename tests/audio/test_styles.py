@@ -96,14 +96,15 @@ def syllables() -> Waveform:
 def heard(each: EffectChain) -> dict[str, float]:
     """One number a word, measured on a rendered voice: larger means more of the second word of each pair."""
     take = syllables()
-    mix = render(each, take, seed=0, tail_s=1.0)
+    followed = Waveform(torch.nn.functional.pad(take.samples, (0, RATE_HZ)), RATE_HZ)
+    mix = render(each, followed, seed=0)
     sung = Waveform(mix.samples[:, : take.samples.shape[1]], RATE_HZ)
     frequencies, power = welch(sung.samples.numpy(), RATE_HZ, nperseg=8192)
     level = lambda low, high: 10 * np.log10(power[:, (frequencies >= low) & (frequencies < high)].sum())  # noqa: E731
     tail = mix.samples[:, take.samples.shape[1] :].square().sum(dim=0).numpy()
     early, late = tail[: RATE_HZ // 4].sum(), tail[RATE_HZ // 2 : 3 * RATE_HZ // 4].sum()
     silent_reverb = replace(each.reverb, mid_level_db=-np.inf, side_level_db=-np.inf)
-    echoing = render(replace(each, reverb=silent_reverb), take, seed=0, tail_s=1.0)
+    echoing = render(replace(each, reverb=silent_reverb), followed, seed=0)
     dry = render(replace(each, reverb=silent_reverb, delay=replace(each.delay, gain=0.0)), take, seed=0)
     reverb = mix.samples - echoing.samples
     return {

@@ -16,10 +16,10 @@ def _gradient(balancer: LossBalancer, output: torch.Tensor, **losses: torch.Tens
 
 def test_shares_follow_the_weights_and_not_the_scales_of_the_losses() -> None:
     output = torch.tensor([1.0, 1.0], requires_grad=True)
-    balancer = LossBalancer({"left": 3, "right": 1}, total_norm=8)
+    balancer = LossBalancer({"left": 3, "right": 1})
     # The losses differ by a factor of a million; their gradients point along one axis each.
     gradient = _gradient(balancer, output, left=1e-3 * output[0], right=1e3 * output[1])
-    torch.testing.assert_close(gradient, torch.tensor([8 * 3 / 4, 8 * 1 / 4]))
+    torch.testing.assert_close(gradient, torch.tensor([3 / 4, 1 / 4]))
 
 
 def test_the_gradient_goes_on_to_what_made_the_output() -> None:
@@ -52,6 +52,21 @@ def test_a_loss_without_gradient_adds_nothing() -> None:
     balancer = LossBalancer({"flat": 1, "slope": 1})
     gradient = _gradient(balancer, output, flat=(output * 0).sum(), slope=output[0])
     torch.testing.assert_close(gradient, torch.tensor([0.5, 0.0]))
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_spoils_its_own_step_alone(factor: float) -> None:
+    """The step can be seen to be unusable, and the next one is what it would have been without it."""
+    output = torch.ones(2, requires_grad=True)
+    balancer, undisturbed = LossBalancer({"one": 1, "two": 1}), LossBalancer({"one": 1, "two": 1})
+    for each in (balancer, undisturbed):
+        _gradient(each, output, one=3 * output[0], two=5 * output[1])
+    spoilt = _gradient(balancer, output, one=factor * output[0], two=7 * output[1])
+    assert not spoilt.isfinite().any()
+    assert balancer.state_dict() == undisturbed.state_dict()
+    expected = _gradient(undisturbed, output, one=2 * output[0], two=output[1]).clone()
+    assert torch.equal(_gradient(balancer, output, one=2 * output[0], two=output[1]), expected)
+    assert (expected > 0).all()
 
 
 def test_wrong_names_weights_and_decays_are_refused() -> None:

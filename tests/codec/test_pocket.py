@@ -62,12 +62,24 @@ def test_nothing_reaches_beyond_the_context(codec):
 
 
 def test_level_is_a_channel_of_its_own(codec):
-    """Twice the amplitude moves the level channel by ln 2 and nothing else; the audio comes back twice as loud."""
+    """Twice the amplitude moves the level channel by ln 2 and nothing else; the audio comes back as loud as it was,
+    whatever the shape that these random weights decode."""
     audio = noise(320 * 60)
     mean, std = codec.latent_mean[:, None], codec.latent_std[:, None]
     quiet, loud = (codec.encode(gain * audio) * std + mean for gain in (1, 2))
     torch.testing.assert_close(loud[:, 0] - quiet[:, 0], torch.full((1, 60), 2.0).log(), atol=1e-4, rtol=0)
     torch.testing.assert_close(loud[:, 1:], quiet[:, 1:], atol=2e-3, rtol=0)
+    for gain, latents in ((1, quiet), (2, loud)):
+        decoded = codec.decode((latents - mean) / std, samples=audio.shape[-1])
+        assert decoded.square().mean().sqrt() == pytest.approx(0.1 * gain, rel=0.03)
+
+
+def test_holding_the_level_leaves_right_coefficients_as_they_are(codec):
+    """Down to −80 dBFS and through a crescendo, synthesis undoes analysis."""
+    audio = noise(320 * 60) * torch.logspace(-3, 0, 320 * 60)
+    torch.testing.assert_close(codec.synthesise(*codec.analyse(audio)), audio, rtol=0, atol=1e-5)
+    quiet = noise(320 * 60, rms=1e-4)
+    torch.testing.assert_close(codec.synthesise(*codec.analyse(quiet)), quiet, rtol=0, atol=1e-6)
 
 
 def test_level_channel_is_the_log_rms(codec):

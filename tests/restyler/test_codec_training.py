@@ -5,17 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from audio import io
 from audio.errors import InputError
 from audio.singing import demo_take
 from audio.waveform import Waveform
+from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
+from restyler.checkpoints import RunFolder
 from restyler.codec_config import CodecConfig
-from restyler.codec_data import excerpt_streams
+from restyler.codec_data import excerpt_streams, vary
 from restyler.codec_start import latent_statistics, start_from_principal_components
-from restyler.codec_training import build_codec_to_train, sdr_db, train_codec
+from restyler.codec_training import CodecTrainer, build_codec_to_train, sdr_db, train_codec
 from restyler.config import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -58,8 +61,22 @@ def rows(run, key):
     return [row[key] for row in found if key in row]
 
 
+def trained(config, run, steps):
+    """A trainer after so many steps, from the codec's start."""
+    trainer = CodecTrainer(config, RunFolder(run), Accelerator(), *streams(config))
+    for number in range(steps):
+        trainer.train_step(trainer.training.batch(number))
+        trainer.step += 1
+    return trainer
+
+
+def flat(module):
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
 def weights(run, step, part="codec"):
-    return torch.load(run / "checkpoints" / f"step_{step:06d}" / "state.pt", weights_only=True)[part]
+    state = torch.load(run / "checkpoints" / f"step_{step:06d}" / "state.pt", weights_only=True)
+    return state if part is None else state[part]
 
 
 def test_excerpts_depend_on_seed_and_step_alone(sounds):
@@ -81,6 +98,42 @@ def test_excerpts_vary_and_stay_within_full_scale(sounds):
     assert peaks_db.max() <= -0.49 and peaks_db.max() - peaks_db.min() > 30
     assert varied.isfinite().all()
     assert stream.without_augmentation().batch(0).ne(varied).any()
+
+
+def test_sources_are_heard_by_their_weights(sounds, tmp_path):
+    """One source holds positive samples alone, the other negative ones, four times as long."""
+    for name, seconds, sign in (("few", 1, 1), ("many", 4, -1)):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            io.write(
+                tmp_path / name / f"{number}.wav",
+                Waveform(torch.full((1, 48_000 * seconds), 0.5 * sign), 48_000),
+                tags={},
+            )
+    sources = json.dumps(
+        [{"path": str(tmp_path / "few"), "weight": 3.0}, {"path": str(tmp_path / "many"), "weight": 1.0}]
+    )
+    stream = streams(load(sounds, f"data.sources={sources}", "data.augment=false", "training.batch_size=400"))[0]
+    share = (stream.batch(0).sum((1, 2)) > 0).float().mean()
+    assert float(share) == pytest.approx(3 / 4, abs=0.06)  # nearly three standard deviations
+
+
+def test_rooms_come_from_the_impulse_responses(sounds, tmp_path):
+    """An echo half an excerpt later fills the excerpt's silent half, which otherwise stays far below the other."""
+    echo = torch.zeros(1, 48_000)
+    echo[0, 4_800] = 0.1
+    io.write(tmp_path / "echo.wav", Waveform(echo, 48_000), tags={})
+    responses = streams(load(sounds, f"data.impulse_responses={tmp_path}"))[0].impulse_responses
+    assert len(responses) == 1
+    burst = np.zeros((2, 9_600))
+    burst[:, :4_800] = np.sin(np.arange(4_800) / 5)
+
+    def filled(responses):
+        varied = [vary(burst, np.random.default_rng(seed), responses, 48_000) for seed in range(100)]
+        halves = np.array([[(half**2).mean() for half in np.split(each, 2, axis=1)] for each in varied])
+        return (halves.min(axis=1) > 0.01 * halves.max(axis=1)).sum()
+
+    assert filled(responses) > filled([]) + 15  # of 35 that are given a room
 
 
 def test_validation_hears_other_files(sounds):
@@ -144,13 +197,87 @@ def test_training_improves_resumes_exactly_and_exports(sounds, tmp_path):
     for name, value in weights(tmp_path / "cut", 8).items():
         assert torch.equal(value, whole[name]), name
     assert rows(tmp_path / "cut", "loss") == rows(tmp_path / "whole", "loss")
-    validation = rows(tmp_path / "whole", "val_log_magnitude")
-    assert validation[-1] < validation[0]
     exported = PocketCodec.from_pretrained(tmp_path / "whole" / "codec")
     state = torch.load(tmp_path / "whole/checkpoints/step_000008/state.pt", weights_only=True)
     for parameter, average in zip(exported.parameters(), state["ema"]["shadow_params"], strict=True):
         assert torch.equal(parameter, average)
     assert exported.latent_std.ne(1).all()
+    # What validation heard is what is exported.
+    validation = streams(config)[1]
+    with torch.no_grad():
+        heard = [
+            reconstruction_losses(audio, exported.decode_frames(exported.encode_frames(audio)), sample_rate=48_000)
+            for audio in map(validation.batch, range(2))
+        ]
+    expected = float(torch.cat([terms["log_magnitude"] for terms in heard]).mean())
+    assert rows(tmp_path / "whole", "val_log_magnitude")[-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_codec_learns_what_it_hears_again_and_again(sounds, tmp_path):
+    config = load(sounds, "training.steps=99", "start.components=16", "optim.lr=3e-3", "optim.schedule=constant")
+    trainer = trained(config, tmp_path, 0)
+    losses = []
+    for _ in range(12):
+        losses.append(trainer.train_step(trainer.training.batch(0))["loss"])
+        trainer.step += 1
+    assert losses[-1] < 0.7 * losses[0]  # found: 0.51
+
+
+def test_rows_are_means_of_the_steps_since_the_last_one_whenever_a_run_was_stopped(sounds, tmp_path):
+    every = load(sounds, "training.steps=6", "training.save_every=4")
+    assert train_codec(every, tmp_path / "every") == 0
+    losses = rows(tmp_path / "every", "loss")
+    some = load(sounds, "training.steps=6", "training.save_every=4", "training.log_every=3")
+    assert train_codec(some, tmp_path / "some") == 0
+    assert rows(tmp_path / "some", "loss") == pytest.approx([np.mean(losses[:3]), np.mean(losses[3:])])
+    crash = tmp_path / "some" / "checkpoints" / "step_000006"
+    crash.rename(crash.with_name(crash.name + ".unfinished"))
+    assert train_codec(some, tmp_path / "some") == 0  # from step 4
+    assert rows(tmp_path / "some", "loss") == pytest.approx([np.mean(losses[:3]), np.mean(losses[4:])])
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(sounds, tmp_path):
+    chosen = {"waveform": 2.0, "convergence": 3.0, "log_magnitude": 0.0, "mel": 7.0}
+    trainer = trained(load(sounds, f"losses={json.dumps(chosen)}"), tmp_path, 0)
+    measured = trainer.train_step(trainer.training.batch(0))
+    assert measured["log_magnitude"] > 0
+    assert measured["loss"] == pytest.approx(sum(weight * measured[name] for name, weight in chosen.items()), rel=1e-5)
+
+
+def test_latent_noise_makes_another_codec(sounds, tmp_path):
+    plain, again, noisy = (
+        flat(trained(load(sounds, f"training.latent_noise={noise}"), tmp_path / str(number), 1).codec)
+        for number, noise in enumerate((0.0, 0.0, 0.2))
+    )
+    assert torch.equal(plain, again)
+    assert not torch.equal(plain, noisy)
+
+
+RIVALS = {"adversarial": 3.0, "feature": 3.0, "filters": 4, "lr": 2e-3}
+
+
+@pytest.mark.parametrize("change", [{"adversarial": 30.0}, {"feature": 30.0}, {"lr": 1e-4}])
+def test_every_setting_of_the_discriminator_counts(sounds, tmp_path, change):
+    """The weights act on the codec alone; the learning rate on the discriminator, and through it on the codec."""
+    first, second = (
+        trained(load(sounds, f"adversarial={json.dumps(RIVALS | each)}"), tmp_path / str(number), 1)
+        for number, each in enumerate(({}, change))
+    )
+    assert not torch.equal(flat(first.codec), flat(second.codec))
+    assert torch.equal(flat(first.discriminator), flat(second.discriminator)) == ("lr" not in change)
+
+
+def test_a_step_that_is_not_finite_changes_neither_codec_nor_discriminator(sounds, tmp_path):
+    trainer = trained(load(sounds, f"adversarial={json.dumps(RIVALS)}"), tmp_path, 1)
+    before = [flat(trainer.codec), flat(trainer.discriminator)], trainer.balancer.state_dict()
+    broken = trainer.training.batch(1)
+    broken[0, 0, 500] = float("nan")
+    assert trainer.train_step(broken)["skipped"] == 1
+    after = [flat(trainer.codec), flat(trainer.discriminator)], trainer.balancer.state_dict()
+    assert all(map(torch.equal, before[0], after[0]))
+    assert before[1] == after[1]
+    assert trainer.train_step(trainer.training.batch(2))["skipped"] == 0
+    assert not torch.equal(flat(trainer.discriminator), after[0][1])
 
 
 def test_fine_tuning_with_a_frozen_encoder_keeps_the_latents(sounds, tmp_path):
@@ -172,8 +299,7 @@ def test_fine_tuning_with_a_frozen_encoder_keeps_the_latents(sounds, tmp_path):
 def test_discriminator_takes_part(sounds, tmp_path):
     """With the adversarial term the codec goes another way than without, and the discriminator changes from step to
     step, from what its own loss tells it."""
-    adversarial = json.dumps({"adversarial": 3.0, "feature": 3.0, "filters": 4, "lr": 2e-3})
-    config = load(sounds, "training.steps=4", "training.save_every=2", f"adversarial={adversarial}")
+    config = load(sounds, "training.steps=4", "training.save_every=2", f"adversarial={json.dumps(RIVALS)}")
     assert train_codec(config, tmp_path / "rivals") == 0
     assert train_codec(load(sounds, "training.steps=4"), tmp_path / "alone") == 0
     alone, rivals = (weights(tmp_path / run, 4)["decoder_out.weight"] for run in ("alone", "rivals"))
@@ -181,6 +307,53 @@ def test_discriminator_takes_part(sounds, tmp_path):
     earlier, later = (weights(tmp_path / "rivals", step, "discriminator") for step in (2, 4))
     assert all(not torch.equal(earlier[name], later[name]) for name in earlier if name.endswith("weight_v"))
     assert all(0 < value < 4 for value in rows(tmp_path / "rivals", "discriminator"))
+    # A crash after step 2: the discriminator and the balancer's averages go on as well.
+    whole = weights(tmp_path / "rivals", 4, None)
+    crash = tmp_path / "rivals" / "checkpoints" / "step_000004"
+    crash.rename(crash.with_name(crash.name + ".unfinished"))
+    assert train_codec(config, tmp_path / "rivals") == 0
+    resumed = weights(tmp_path / "rivals", 4, None)
+    assert resumed["balancer"] == whole["balancer"]
+    for part in ("codec", "discriminator"):
+        assert all(torch.equal(value, whole[part][name]) for name, value in resumed[part].items()), part
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["training.crop_s=0.04"], r"training\.crop_s: 0\.04 s are 1920 samples .* at least 2048 needed"),
+        (["training.crop_s=0.001"], r"training\.crop_s: 0\.001 s are 0 samples"),
+        (
+            ['losses={"waveform": 0, "convergence": 0, "log_magnitude": 0, "mel": 0}'],
+            "losses: at least one weight above 0",
+        ),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_before_anything_is_written(sounds, tmp_path, overrides, complaint):
+    with pytest.raises(InputError, match=complaint) as caught:
+        train_codec(load(sounds, *overrides), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_silent_sources_are_refused_before_anything_is_written(sounds, tmp_path):
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    for number in range(8):
+        io.write(silent / f"{number}.wav", Waveform(torch.full((1, 30_000), 9e-4), 48_000), tags={})
+    sources = json.dumps([{"path": str(sounds), "weight": 1.0}, {"path": str(silent), "weight": 1.0}])
+    with pytest.raises(InputError, match="silent: silent: the train split has nothing above -60 dBFS"):
+        train_codec(load(sounds, f"data.sources={sources}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_statistics_of_hardly_any_sound_are_refused(sounds):
+    codec = PocketCodec(width=8, encoder_blocks=1, decoder_blocks=1)
+    quiet = [torch.full((1, 2, 9_600), 1e-5)]
+    with pytest.raises(InputError, match="too quiet"):
+        latent_statistics(codec, quiet)
+    with pytest.raises(InputError, match="too quiet"):
+        start_from_principal_components(codec, quiet, components=20)
 
 
 def test_an_empty_folder_and_other_sizes_are_refused(sounds, tmp_path):

@@ -13,7 +13,7 @@ import soundfile
 
 from audio.presets import read_presets, training_names
 from restyler.pairs import read_pairs
-from restyler.phrases import Recording, find_recordings, plan_phrases, read_phrase
+from restyler.phrases import Phrase, Piece, Recording, find_recordings, plan_phrases, read_phrase
 from restyler.synthesize import main, plan_takes
 
 RATE_HZ = 48000
@@ -317,9 +317,79 @@ def test_voices_that_are_none_are_named(tmp_path: Path, preset_table: Path, caps
     assert not (tmp_path / "pairs").exists()
 
 
+def _not_a_number() -> np.ndarray:
+    sound = syllables(8, RATE_HZ, 0)
+    sound[300_000] = np.nan  # beyond the first block that is read
+    return sound
+
+
+UNUSABLE = {
+    "8 channels": (lambda path: soundfile.write(path, np.zeros((RATE_HZ, 8)), RATE_HZ), "8 channels"),
+    "NaN": (lambda path: soundfile.write(path, _not_a_number(), RATE_HZ, subtype="FLOAT"), "NaN"),
+    "50 ms": (lambda path: soundfile.write(path, np.ones(RATE_HZ // 20), RATE_HZ), "at least 0.1 s"),
+    "truncated": (lambda path: _cut(path), "truncated"),
+}
+
+
+def _cut(path: Path) -> None:
+    soundfile.write(path, syllables(2, RATE_HZ, 0), RATE_HZ)
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_an_unusable_recording_is_named_before_anything_is_written(
+    voices: Path, preset_table: Path, tmp_path: Path, capsys, kind: str
+) -> None:
+    make, complaint = UNUSABLE[kind]
+    make(voices / "bert" / "zzz.wav")
+    assert run(voices, preset_table, tmp_path / "pairs") == 2
+    *_, error = capsys.readouterr().err.splitlines()
+    assert "zzz.wav: " in error and complaint in error
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_a_piece_reads_no_more_than_its_stretch(voices: Path) -> None:
+    """Damage after a piece does not matter to it."""
+    path = voices / "bert" / "zzz.wav"
+    soundfile.write(path, syllables(30, 44100, 1), 44100, subtype="FLOAT")
+    recording = Recording(path, "bert", 30.0)
+    phrase = Phrase("one", (Piece(recording, 10.0, 12.5, 0.2),), speed=1.0)
+    before = read_phrase(phrase, RATE_HZ)
+    sound, _ = soundfile.read(path)
+    sound[13 * 44100 :] = np.nan
+    soundfile.write(path, sound, 44100, subtype="FLOAT")
+    assert bool((read_phrase(phrase, RATE_HZ).samples == before.samples).all())
+
+
+def test_a_singer_whose_name_tags_cannot_hold_is_refused(
+    voices: Path, preset_table: Path, tmp_path: Path, capsys
+) -> None:
+    recording = sorted((voices / "anna").glob("*.wav"))[0]
+    manifest = tmp_path / "MANIFEST.tsv"
+    for letters, code in ((80, 0), (81, 2)):
+        name = "𝄞" * letters  # twelve bytes each in a tag
+        manifest.write_text(f"file\tsinger\n{recording.relative_to(tmp_path)}\t{name}\n")
+        out = tmp_path / f"pairs_{letters}"
+        assert run(recording, preset_table, out, "--manifest", str(manifest)) == code
+        assert out.exists() == (code == 0)
+    *_, error = capsys.readouterr().err.splitlines()
+    assert "MANIFEST.tsv" in error and "81 characters; at most 80 allowed" in error
+
+
+def test_presets_that_are_all_alike_are_refused(voices: Path, preset_table: Path, tmp_path: Path, capsys) -> None:
+    header, first, *others = preset_table.read_text().splitlines()
+    settings = first.split(",", 1)[1]
+    preset_table.write_text("\n".join([header, *(f"{row.split(',')[0]},{settings}" for row in (first, *others))]))
+    raw = np.load(preset_table.with_name("raw_params.npy"))
+    np.save(preset_table.with_name("raw_params.npy"), np.repeat(raw[:1], len(raw), axis=0))
+    assert run(voices, preset_table, tmp_path / "pairs") == 2
+    *_, error = capsys.readouterr().err.splitlines()
+    assert "decoded.csv: " in error and "too alike to form 7 styles" in error
+
+
 def test_too_many_mixes_for_the_chains_there_are(voices: Path, preset_table: Path, tmp_path: Path, capsys) -> None:
     assert run(voices, preset_table, tmp_path / "pairs", "--mixes-per-take", "5") == 2  # 4 are held out
     assert "4 presets for the test split" in capsys.readouterr().err
     np.save(preset_table.with_name("train_index.npy"), np.arange(3))
     assert run(voices, preset_table, tmp_path / "pairs") == 2
-    assert "3 presets to train on" in capsys.readouterr().err
+    assert "of the presets to train on, 3 chains can't form 7 styles" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""Band-limited resampling between any two rates, by a Kaiser-windowed sinc."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torchaudio
+from numpy.polynomial import chebyshev
+from scipy.signal import oaconvolve
+
+ZERO_CROSSINGS = 64  # of the sinc on either side
+ROLLOFF = 0.9475937167399596  # cut-off as a share of the lower Nyquist frequency
+KAISER_BETA = 14.769656459379492
+MAX_TABLE_TAPS = 1 << 20  # of torchaudio's table of all phases; 48 kHz from 44.1 kHz has 45 000
+POLYNOMIAL_DEGREE = 11
+BLOCK_SAMPLES = 1 << 16
+
+
+def resample(samples: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tensor:
+    """[channels samples] at old_rate (Hz) → [channels ⌈samples · new_rate / old_rate⌉] at new_rate.
+
+    The two ways differ in speed and memory alone: they have one kernel, and agree within 1e-5 (torchaudio's table is
+    computed in float32).
+    """
+    divisor = math.gcd(old_rate, new_rate)
+    up, down = new_rate // divisor, old_rate // divisor
+    if up * (down + 2 * ZERO_CROSSINGS * max(1, down // up)) > MAX_TABLE_TAPS:
+        return resample_by_polynomials(samples, old_rate, new_rate)
+    return torchaudio.functional.resample(
+        samples,
+        old_rate,
+        new_rate,
+        lowpass_filter_width=ZERO_CROSSINGS,
+        rolloff=ROLLOFF,
+        resampling_method="sinc_interp_kaiser",
+        beta=KAISER_BETA,
+    )
+
+
+def resample_by_polynomials(samples: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tensor:
+    """`resample` without a table of all phases, which for 44 099 to 48 000 Hz would take 17 GB.
+
+    Farrow's structure (1988): between two input samples every tap of the kernel is a polynomial of the position, so
+    the output is a polynomial whose coefficients are the input under a few fixed filters. Twelve Chebyshev
+    coefficients hold the kernel to 1e-8. Block by block, as the filters take a multiple of the signal's memory.
+    """
+    audio = samples.numpy(force=True).astype(np.float64)
+    cutoff = ROLLOFF * min(1.0, new_rate / old_rate)
+    half = math.ceil(ZERO_CROSSINGS / cutoff) + 1
+    taps = np.arange(-half, half + 1)
+    nodes = chebyshev.chebpts1(POLYNOMIAL_DEGREE + 1)  # −1 … 1 is from one input sample to the next
+    filters = chebyshev.chebfit(nodes, _kernel(taps - (nodes[:, None] + 1) / 2, cutoff), POLYNOMIAL_DEGREE)
+    length = -(-audio.shape[1] * new_rate // old_rate)
+    padded = np.pad(audio, ((0, 0), (half, half)))
+    blocks = []
+    for start in range(0, length, BLOCK_SAMPLES):
+        whole, rest = np.divmod(np.arange(start, min(start + BLOCK_SAMPLES, length)) * old_rate, new_rate)
+        piece = padded[:, whole[0] : whole[-1] + len(taps)]
+        powers = chebyshev.chebvander(2 * rest / new_rate - 1, POLYNOMIAL_DEGREE)
+        block = np.zeros((len(audio), len(whole)))
+        for power, taps_of_power in zip(powers.T, filters, strict=True):
+            filtered = oaconvolve(piece, taps_of_power[None, ::-1], mode="valid", axes=1)
+            block += power * filtered[:, whole - whole[0]]
+        blocks.append(block.astype(np.float32))
+    return torch.from_numpy(np.concatenate(blocks, axis=1)).to(samples)
+
+
+def _kernel(position: np.ndarray, cutoff: float) -> np.ndarray:
+    """The windowed sinc at a distance in input samples; cutoff as a share of the input's Nyquist frequency."""
+    crossings = np.clip(position * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
+    window = np.i0(KAISER_BETA * np.sqrt(1 - (crossings / ZERO_CROSSINGS) ** 2)) / np.i0(KAISER_BETA)
+    return cutoff * np.sinc(crossings) * window
