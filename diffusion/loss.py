@@ -8,8 +8,9 @@ from diffusers.training_utils import compute_density_for_timestep_sampling
 from conditioning.conditions import Conditions
 from diffusion.path import DataPredictor, interpolate
 
-
-SMALLEST_T = 0.05  # below it the velocity's error counts as if at it: (z_t − mix)/t has no bound
+# Below it an error of the estimate weighs as if at it, 400-fold: 1/t² has no bound, and one example drawn at t = 0.001
+# would outweigh all others of its batch. A grid of up to 20 equal steps never asks below it.
+SMALLEST_T = 0.05
 
 
 def sample_times(
@@ -28,7 +29,7 @@ def sample_times(
     return times.masked_fill(at_start, 1.0)
 
 
-def flow_loss(
+def estimate_on_path(
     denoiser: DataPredictor,
     mix: torch.Tensor,
     conditions: Conditions,
@@ -38,17 +39,24 @@ def flow_loss(
     noise: torch.Tensor,
     frame_mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Mean square error of the velocity over real frames and channels, one number per item [batch].
+    """What the denoiser makes of the point at t on the path from take and noise to `mix`; all but t and sigma, which
+    are [batch], are [batch latent frames]."""
+    start = denoiser.start(conditions.aligned, sigma, noise)
+    return denoiser(interpolate(mix, start, t), t, sigma, conditions, frame_mask)
+
+
+def velocity_error(
+    estimate: torch.Tensor, mix: torch.Tensor, *, t: torch.Tensor, frame_mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Mean square error of the velocity that an estimate of the mix stands for, one number per item [batch].
 
     The network estimates the mix, and the velocity is (z_t − estimate)/t, so this is the estimate's error over t² (Li &
     He 2025: predict the data, weigh the velocity). Near the mix the estimate's own error is a hundredth of what it is
     at the start; weighed evenly, the last steps of sampling would hardly be trained, and would leave noise behind.
 
-    mix, noise: [batch latent frames]. t, sigma: [batch]. frame_mask: bool [batch frames], False in padding. The
+    estimate, mix: [batch latent frames]. t: [batch]. frame_mask: bool [batch frames], False in padding. The
     content of padded frames, NaN included, changes neither the loss nor its gradients.
     """
-    start = denoiser.start(conditions.aligned, sigma, noise)
-    estimate = denoiser(interpolate(mix, start, t), t, sigma, conditions, frame_mask)
     error = (estimate - mix) / t.clamp(min=SMALLEST_T)[:, None, None]
     if frame_mask is None:
         return error.square().mean(dim=(1, 2))

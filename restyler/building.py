@@ -13,18 +13,20 @@ from codec.encodec48 import Encodec48Codec
 from codec.pocket import PocketCodec
 from conditioning.conditioner import StyleConditioner
 from diffusion.denoiser import Denoiser
-from diffusion.loss import flow_loss
-from restyler.config import BridgePath, DenoiserConfig, EncodecChoice, PocketCodecChoice
+from diffusion.loss import estimate_on_path, velocity_error
+from restyler.config import BridgePath, DenoiserConfig, EncodecChoice, ModelStart, PocketCodecChoice
 from restyler.model_folder import BUNDLED
+from restyler.pipeline import VocalRestylePipeline
 from restyler.seeds import seeded
+from restyler.spectral import SpectralLoss
 
 
 class TrainingModel(nn.Module):
     """All that is trained, with the loss as its output: one module for one wrapper of Accelerate."""
 
-    def __init__(self, conditioner: StyleConditioner, denoiser: Denoiser) -> None:
+    def __init__(self, conditioner: StyleConditioner, denoiser: Denoiser, spectral: SpectralLoss | None = None) -> None:
         super().__init__()
-        self.conditioner, self.denoiser = conditioner, denoiser
+        self.conditioner, self.denoiser, self.spectral = conditioner, denoiser, spectral
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """A batch of examples with their draws (restyler.draws) → loss of each, [batch]."""
@@ -32,15 +34,16 @@ class TrainingModel(nn.Module):
         if self.conditioner.config.controls:
             told["controls"] = batch["controls"]
         conditions = self.conditioner(batch["raw"], **told).keep(batch["told"])
-        return flow_loss(
-            self.denoiser,
-            batch["mix"],
-            conditions,
-            t=batch["t"],
-            noise=batch["noise"],
-            frame_mask=batch["frame_mask"],
-            sigma=batch["sigma"] if self.denoiser.config.path == "bridge" else None,
+        mix, t, frame_mask = batch["mix"], batch["t"], batch["frame_mask"]
+        sigma = batch["sigma"] if self.denoiser.config.path == "bridge" else None
+        estimate = estimate_on_path(
+            self.denoiser, mix, conditions, t=t, sigma=sigma, noise=batch["noise"], frame_mask=frame_mask
         )
+        losses = velocity_error(estimate, mix, t=t, frame_mask=frame_mask)
+        at_start = (t == 1).nonzero()[:, 0]  # there the estimate is a whole mix: the one that one step gives
+        if self.spectral is None or not len(at_start):
+            return losses
+        return losses.index_add(0, at_start, self.spectral(estimate[at_start], mix[at_start]))
 
 
 def build_codec(choice: PocketCodecChoice | EncodecChoice, *, seed: int) -> LatentCodec:
@@ -55,14 +58,35 @@ def build_codec(choice: PocketCodecChoice | EncodecChoice, *, seed: int) -> Late
 def read_pocket_codec(folder: Path, key: str) -> PocketCodec:
     """The codec that lies in `folder`, as the config's `key` asks for. Raises InputError where there is none."""
     try:
-        return PocketCodec.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        codec, found = PocketCodec.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{key}: no pocket codec can be read from {folder}: {reason}") from None
+    if found["missing_keys"] or found["unexpected_keys"]:  # diffusers would draw what is missing, with a warning
+        names = ", ".join(sorted({*found["missing_keys"], *found["unexpected_keys"]})[:3])
+        raise InputError(f"{key}: no pocket codec can be read from {folder}: weights are missing or too many ({names})")
+    return codec
+
+
+def example_frames(config: DenoiserConfig, codec: LatentCodec) -> tuple[int, int]:
+    """training.crop_s and training.reference_s in frames of the codec. Raises InputError for less than one frame."""
+    frames = []
+    for key, seconds in (("crop_s", config.training.crop_s), ("reference_s", config.training.reference_s)):
+        frames.append(round(seconds * codec.frame_rate_hz))
+        if frames[-1] < 1:
+            raise InputError(
+                f"training.{key}: at least one frame of the codec ({1 / codec.frame_rate_hz:.4f} s), not {seconds:g} s"
+            )
+    return frames[0], frames[1]
 
 
 def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -> TrainingModel:
-    """Conditioner and denoiser with initial weights from the seed. Raises InputError for sizes that don't fit."""
+    """Conditioner and denoiser at their start: random weights from the seed, or those of a saved model.
+
+    Raises InputError for sizes and a model that don't fit.
+    """
     bridge = config.path if isinstance(config.path, BridgePath) else None
     with seeded(config.seed, "weights"):
         conditioner = StyleConditioner(
@@ -85,4 +109,27 @@ def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -
             raise InputError(f"denoiser: {error}") from None
     if config.training.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
-    return TrainingModel(conditioner, denoiser)
+    if isinstance(config.start, ModelStart):
+        _take_weights(conditioner, denoiser, config.start.path)
+    return TrainingModel(conditioner, denoiser, SpectralLoss(codec, config.spectral) if config.spectral else None)
+
+
+def _take_weights(conditioner: StyleConditioner, denoiser: Denoiser, path: str) -> None:
+    """Weights of the model at `path`; a style that it does not know keeps its own random embedding."""
+    model = VocalRestylePipeline.from_pretrained(BUNDLED if path == "bundled" else Path(path))
+    for ours, theirs in ((denoiser, model.denoiser), (conditioner, model.conditioner)):
+        different = [
+            f"{key} is {theirs.config[key]} there and {value} here"
+            for key, value in ours.config.items()
+            if key != "styles" and not key.startswith("_") and theirs.config[key] != value
+        ]
+        if different:
+            raise InputError(f"start.path: the model of {path} doesn't fit: {', '.join(different)}")
+    denoiser.load_state_dict(model.denoiser.state_dict())
+    weights = model.conditioner.state_dict()
+    known = list(model.conditioner.config.styles)
+    embeddings = weights.pop("style_embedding.weight", None)
+    conditioner.load_state_dict(weights, strict=False)
+    for index, style in enumerate(conditioner.config.styles):
+        if style in known:
+            conditioner.style_embedding.weight.data[index] = embeddings[known.index(style)]

@@ -98,6 +98,22 @@ class TimeSection(Section):
     start_share: Probability
 
 
+class RandomStart(Section):
+    kind: Literal["random"]
+
+
+class ModelStart(Section):
+    kind: Literal["model"]
+    path: str
+
+
+class SpectralSection(Section):
+    excerpt_s: PositiveFloat
+    convergence: NonNegativeFloat
+    log_magnitude: NonNegativeFloat
+    mel: NonNegativeFloat
+
+
 class DropoutSection(Section):
     style: Probability
     reference: Probability
@@ -153,10 +169,12 @@ class DenoiserConfig(Section):
     seed: NonNegative
     data: FolderData | SyntheticData = Field(discriminator="kind")
     codec: PocketCodecChoice | EncodecChoice = Field(discriminator="kind")
+    start: RandomStart | ModelStart = Field(discriminator="kind")
     conditioner: ConditionerSection
     denoiser: DenoiserSection
     path: BridgePath | NoisePath = Field(discriminator="kind")
     time: TimeSection
+    spectral: SpectralSection | None
     dropout: DropoutSection
     optim: OptimSection
     ema: EmaSection
@@ -186,10 +204,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises InputError with one line for every mistake: dotted path, what was found, what is allowed.
     """
     tree = merge(read_tree(path), override_tree(overrides))
-    schema = TASKS.get(tree.get("task", ""))
-    if schema is None:
-        raise InputError(f"{path}: task: {tree.get('task')!r} is not one of {', '.join(sorted(TASKS))}")
-    return validate(tree, schema, str(path))
+    task = tree.get("task")
+    if not isinstance(task, str) or task not in TASKS:
+        raise InputError(f"{path}: task: {task!r} is not one of {', '.join(sorted(TASKS))}")
+    return validate(tree, TASKS[task], str(path))
 
 
 def validate(tree: Tree, schema: type[Config], source: str) -> Config:
