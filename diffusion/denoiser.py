@@ -26,8 +26,8 @@ class Denoiser(ModelMixin, ConfigMixin):
     the skip learns tone within a few steps. G, H and F are what the transformer reads in raw, deviation / residual_std
     and c, for every channel and frame: gains that follow the voice, as those of a compressor do, and let noise through
     where a tail belongs; and what no gain can make. A narrow network never has to copy take or noise. All of them
-    start at zero: untrained, the estimate is exactly the raw take. Inputs and outputs of the transformer have unit
-    scale whatever the size of the residual.
+    start at zero: untrained, the estimate is exactly the raw take. Whatever the size of the residual, the transformer
+    reads a deviation of unit scale and F has unit scale; g, G, h and H are plain factors on what they multiply.
 
     latent_dim: channels of the latents. embed_dim: width of `Conditions.pooled`.
     codec_fingerprint: `LatentCodec.fingerprint()` of the latents it was trained on.

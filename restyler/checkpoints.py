@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from audio.errors import InputError
-from audio.io import write_text_atomic
+from audio.io import make_folder, write_text_atomic
 
 UNFINISHED = ".unfinished"
 
@@ -27,20 +28,23 @@ class RunFolder:
         self.pipeline = path / "pipeline"
         self._metrics = path / "metrics.jsonl"
 
-    def claim(self, what: str, facts: dict[str, Any]) -> None:
-        """Keeps `facts` in RUN/<what>.json, or checks that they are those that the run was started with.
+    def check(self, what: str, facts: dict[str, Any]) -> None:
+        """Checks that `facts` may be claimed, and writes nothing: a mistake found later must not bind the folder.
 
-        Raises InputError for a folder that can't be used, and for facts that differ, with every difference.
+        Raises InputError for a folder that can't be used, and for facts that differ from those of RUN/<what>.json, with
+        every difference.
         """
         kept = self.path / f"{what}.json"
+        # os.path.exists: that of Path raises for a name that is too long.
+        there = next(place for place in (self.path, *self.path.parents) if os.path.exists(place))  # noqa: PTH110
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise InputError(f"{self.path}: not usable as a run folder: nothing can be written into {there}")
+        if not os.path.exists(kept):  # noqa: PTH110
+            return
         try:
-            if not kept.exists():
-                self.checkpoints.mkdir(parents=True, exist_ok=True)
-                write_text_atomic(kept, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-                return
-            before = flatten(json.loads(kept.read_text()))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"{self.path}: not usable as a run folder: {error}") from None
+            before = flatten(json.loads(kept.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError) as error:  # the last: JSON, but no object
+            raise InputError(f"{self.path}: not usable as a run folder: {kept.name} can't be read: {error}") from None
         now = flatten(facts)
         changes = [
             f"{key}: {before.get(key)!r} → {now.get(key)!r}"
@@ -53,6 +57,14 @@ class RunFolder:
                 f" choose another --run-dir or undo {'; '.join(changes)}"
             )
 
+    def claim(self, what: str, facts: dict[str, Any]) -> None:
+        """`check`, and from now on the folder is bound to `facts`: they are kept in RUN/<what>.json."""
+        self.check(what, facts)
+        kept = self.path / f"{what}.json"
+        if not kept.exists():
+            make_folder(self.checkpoints)
+            write_text_atomic(kept, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
     def identity(self) -> str:
         """A name of this run that stays the same when it is resumed, for trackers."""
         kept = self.path / "identity"
@@ -62,10 +74,11 @@ class RunFolder:
 
     def newest(self) -> Path | None:
         """The newest complete checkpoint."""
-        return max(self._complete(), default=None)
+        return next(reversed(self._complete()), None)
 
     def _complete(self) -> list[Path]:
-        return sorted(p for p in self.checkpoints.glob("step_*") if not p.name.endswith(UNFINISHED))
+        """By step, not by name: step_1000000 comes after step_990000."""
+        return sorted((p for p in self.checkpoints.glob("step_*") if re.fullmatch(r"step_\d+", p.name)), key=step_of)
 
     def save(self, step: int, state: dict[str, Any], *, keep: int) -> None:
         """Writes checkpoints/step_…: under another name first, so a name without suffix is always complete."""
@@ -73,7 +86,7 @@ class RunFolder:
             shutil.rmtree(leftover)
         final = self.checkpoints / f"step_{step:06d}"
         unfinished = final.with_name(final.name + UNFINISHED)
-        unfinished.mkdir()
+        unfinished.mkdir(parents=True)
         with (unfinished / "state.pt").open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -109,9 +122,16 @@ class RunFolder:
         write_text_atomic(self._metrics, "".join(kept))
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Has `write` make a folder beside `folder`, then puts it in its place: what stands there is always complete."""
     fresh, old = folder.with_name(f".{folder.name}.fresh"), folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # a kill between the two renames below: what was there comes back
+        old.rename(folder)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     write(fresh)

@@ -9,9 +9,10 @@ import yaml
 from torch import nn
 
 from codec.pocket import PocketCodec
-from restyler.building import TrainingModel, build_codec, build_model
+from restyler.building import TrainingModel, build_codec, build_model, example_frames
 from restyler.codec_config import CodecConfig
 from restyler.config import Config, DenoiserConfig, EncodecChoice
+from restyler.export import check_exportable
 from restyler.pairs import read_pairs, style_names
 from restyler.synthetic import CHAINS
 
@@ -48,12 +49,12 @@ def describe_denoiser(config: DenoiserConfig) -> str:
         styles = style_names(read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction))
     # Official EnCodec weights are not fetched for this: any weights have their sizes.
     choice = config.codec
-    if isinstance(choice, EncodecChoice):
+    if isinstance(choice, EncodecChoice) and choice.weights == "official":
         choice = choice.model_copy(update={"weights": "random"})
     codec = build_codec(choice, seed=config.seed)
+    check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz)
     model = build_model(config, codec, styles)
-    frames = round(config.training.crop_s * codec.frame_rate_hz)
-    reference_frames = round(config.training.reference_s * codec.frame_rate_hz)
+    frames, reference_frames = example_frames(config, codec)
     trained = count(model)
     weights_bytes = 4 * (5 * trained + count(codec))  # weights, gradients, two moments, average; and the codec
     share = config.training.batch_size // config.training.accumulation
@@ -95,12 +96,12 @@ def saved_bytes(
         "noise": (latent_dim, frames),
         "reference": (latent_dim, reference_frames),
         "controls": (len(config.conditioner.controls),),
-        "t": (),
         "sigma": (),
     }
     batch = {name: torch.zeros(1, *shape) for name, shape in shapes.items()} | {
         "frame_mask": torch.ones(1, frames, dtype=torch.bool),
         "told": torch.ones(1, dtype=torch.bool),
+        "t": torch.ones(1),  # the dearest examples: with the spectral loss, where there is one
         "style": torch.tensor([-1]),
         "reference_frames": torch.tensor([reference_frames]),
     }

@@ -3,37 +3,104 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from audio.errors import InputError
 from codec.base import LatentCodec
-from diffusion.sampling import make_scheduler
+from diffusion.sampling import make_scheduler, prepare
+from diffusion.windows import plan_windows
 from restyler.building import TrainingModel
 from restyler.checkpoints import replace_folder
 from restyler.config import DenoiserConfig
 from restyler.data import Statistics
+from restyler.model_folder import check_manifest
 from restyler.pipeline import VocalRestylePipeline
+from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults
+
+STEP = ".step"  # hidden: a mark of the run, no part of the model
+
+
+def check_exportable(config: DenoiserConfig, styles: Sequence[str], *, frame_rate_hz: float) -> None:
+    """What would be refused at the first export, or by the first to sample from it, is refused before training.
+
+    Raises InputError.
+    """
+    reserved = sorted({ANY_STYLE, NO_STYLE} & set(styles))
+    if reserved:
+        raise InputError(f"a style can't be called {reserved[0]!r}: that word says something else to commands")
+    window_frames, context_frames = window_and_context(config, frame_rate_hz)
+    try:
+        plan_windows(1, window_frames, context_frames)
+    except ValueError as error:
+        raise InputError(f"sampling.window_s, sampling.context_s: {error}") from None
+    try:
+        defaults = sampling_defaults(config, {}, frame_rate_hz=frame_rate_hz)
+    except ValidationError as error:
+        (item, *_) = error.errors()
+        allowed = item["msg"].removeprefix("Input ")
+        raise InputError(f"sampling.{item['loc'][0]}: {allowed}, not {item['input']!r}") from None
+    prepare(make_scheduler(config.sampling.scheduler), defaults.steps)
+
+
+def window_and_context(config: DenoiserConfig, frame_rate_hz: float) -> tuple[int, int]:
+    """sampling.window_s and sampling.context_s in frames."""
+    return round(config.sampling.window_s * frame_rate_hz), round(config.sampling.context_s * frame_rate_hz)
+
+
+def sampling_defaults(
+    config: DenoiserConfig, controls: Mapping[str, tuple[float, float]], *, frame_rate_hz: float
+) -> SamplingDefaults:
+    """What the config says about sampling, and mean and deviation of each control as measured."""
+    window_frames, context_frames = window_and_context(config, frame_rate_hz)
+    return SamplingDefaults(
+        steps=config.sampling.steps,
+        guidance=config.sampling.guidance,
+        sigma=config.sampling.sigma,
+        window_frames=window_frames,
+        context_frames=context_frames,
+        loudness_lufs=config.data.loudness_lufs,
+        controls=dict(controls),
+    )
 
 
 def export_pipeline(
-    folder: Path, codec: LatentCodec, model: TrainingModel, statistics: Statistics, config: DenoiserConfig
+    folder: Path,
+    codec: LatentCodec,
+    model: TrainingModel,
+    statistics: Statistics,
+    config: DenoiserConfig,
+    *,
+    step: int,
 ) -> None:
-    """Writes `folder` anew from the model's present weights; at every moment it is a complete model or absent."""
-    sampling = config.sampling
+    """Writes `folder` anew from the model's present weights; at every moment it is a complete model or absent.
+
+    step: of which training step the weights are; `exported_step` tells it.
+    """
     spreads = zip(statistics.control_mean.tolist(), statistics.control_std.tolist(), strict=True)
+    controls = dict(zip(config.conditioner.controls, spreads, strict=True))
     pipeline = VocalRestylePipeline(  # copies: the pipeline freezes what it is given
         codec=copy.deepcopy(codec),
         conditioner=copy.deepcopy(model.conditioner),
         denoiser=copy.deepcopy(model.denoiser),
-        scheduler=make_scheduler(sampling.scheduler),
-        sampling={
-            "steps": sampling.steps,
-            "guidance": sampling.guidance,
-            "sigma": sampling.sigma,
-            "window_frames": round(sampling.window_s * codec.frame_rate_hz),
-            "context_frames": round(sampling.context_s * codec.frame_rate_hz),
-            "loudness_lufs": config.data.loudness_lufs,
-            "controls": dict(zip(config.conditioner.controls, spreads, strict=True)),
-        },
+        scheduler=make_scheduler(config.sampling.scheduler),
+        sampling=sampling_defaults(config, controls, frame_rate_hz=codec.frame_rate_hz).model_dump(mode="json"),
         training=config.model_dump(mode="json"),
     )
-    replace_folder(folder, pipeline.save_pretrained)
+
+    def write(fresh: Path) -> None:
+        pipeline.save_pretrained(fresh)
+        (fresh / STEP).write_text(str(step))
+
+    replace_folder(folder, write)
+
+
+def exported_step(folder: Path) -> int | None:
+    """The training step whose weights lie in `folder`; None where there is no complete model of a known step."""
+    try:
+        check_manifest(folder)
+        return int((folder / STEP).read_text())
+    except (OSError, ValueError):  # InputError is a ValueError
+        return None

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from tqdm import tqdm
 
 from audio import features
 from audio.errors import InputError
-from audio.io import make_folder, read
+from audio.io import make_folder, read, write_bytes_atomic
 from audio.loudness import integrated_loudness_lufs
 from codec.base import LatentCodec
 
@@ -54,13 +53,14 @@ class LatentCache:
         self.suffix = f"-{codec.fingerprint()}-{loudness_lufs:g}-v{FORMAT}.safetensors"
 
     def fill(self, files: Sequence[Path], *, device: torch.device, process: int, processes: int) -> None:
-        """Encodes this process's share of those `files` that the cache lacks; every process must take part.
+        """Encodes this process's share of those `files` that the cache lacks, or holds damaged; every process must
+        take part.
 
         Raises InputError for audio that can't be read or is silent.
         """
         make_folder(self.folder)
         every = sorted({self._place(file): file for file in files}.items())  # files of one content share an entry
-        share = [(place, file) for place, file in every[process::processes] if not place.exists()]
+        share = [(place, file) for place, file in every[process::processes] if _stored(place) is None]
         self.codec.to(device)
         for place, file in tqdm(share, desc="encoding", mininterval=1.0, disable=not share or process > 0):
             self._encode(file, place, device)
@@ -69,10 +69,10 @@ class LatentCache:
     def recording(self, file: Path) -> Recording:
         """A file that the cache holds."""
         place = self._place(file)
-        with safe_open(place, framework="pt") as entry:
-            frames = entry.get_slice("latents").get_shape()[0]
-            measured = json.loads(entry.metadata()["features"])
-        return Recording(place, frames, measured)
+        recording = _stored(place)
+        if recording is None:
+            raise InputError(f"{place}: the latents of {file} are gone or damaged; run again to encode it anew")
+        return recording
 
     def _place(self, file: Path) -> Path:
         return self.folder / (self.content_hash(file) + self.suffix)
@@ -97,6 +97,15 @@ class LatentCache:
         if not latents.isfinite().all():
             raise InputError(f"{file}: its latents are not finite in half precision; is the codec trained?")
         measured = features.measure(waveform)
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
-        save_file({"latents": latents}, temporary, metadata={"features": json.dumps(measured)})
-        temporary.replace(place)  # a killed run leaves no half-written entry under the final name
+        write_bytes_atomic(place, save({"latents": latents}, metadata={"features": json.dumps(measured)}))
+
+
+def _stored(place: Path) -> Recording | None:
+    """The entry at `place`, or None where there is none, or a damaged one (of a full disk, of a power cut)."""
+    try:
+        with safe_open(place, framework="pt") as entry:
+            frames = entry.get_slice("latents").get_shape()[0]
+            measured = json.loads(entry.metadata()["features"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+    return Recording(place, frames, measured)

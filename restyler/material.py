@@ -11,11 +11,13 @@ from typing import Any
 from accelerate import Accelerator
 
 from codec.base import LatentCodec
-from restyler.building import build_codec
+from restyler.building import build_codec, example_frames
 from restyler.config import DenoiserConfig, EncodecChoice
 from restyler.data import LatentPairs, Statistics, latent_pairs
+from restyler.export import check_exportable
 from restyler.latents import LatentCache
-from restyler.pairs import Pair, read_pairs, style_names
+from restyler.pairs import Pair, read_pairs, refuse_leaks, style_names
+from restyler.processes import one_verdict
 from restyler.statistics import measure
 from restyler.synthetic import synthetic_pairs
 
@@ -32,7 +34,11 @@ class Material:
 
 
 def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
-    """Reads or makes the pairs, encodes what the cache lacks (each process its share), and measures statistics."""
+    """Reads or makes the pairs, encodes what the cache lacks (each process its share), and measures statistics.
+
+    Raises InputError for pairs, audio and settings that training or its export could not use; but for the audio,
+    before anything is encoded.
+    """
     codec = build_codec(config.codec, seed=config.seed)
     if config.data.kind == "synthetic":
         with accelerator.main_process_first():
@@ -40,14 +46,18 @@ def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
     else:
         pairs = read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction)
     pairs = [pair for pair in pairs if pair.split != "test"]
+    styles = style_names(pairs)
+    check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz)
+    crop_frames, reference_frames = example_frames(config, codec)
     cache = LatentCache(Path(config.data.cache), codec, loudness_lufs=config.data.loudness_lufs)
-    cache.fill(
-        [file for pair in pairs for file in (pair.raw, pair.mix)],
-        device=accelerator.device,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
-    accelerator.wait_for_everyone()
+    refuse_leaks(pairs, cache.content_hash)
+    with one_verdict():
+        cache.fill(
+            [file for pair in pairs for file in (pair.raw, pair.mix)],
+            device=accelerator.device,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
     encoded = latent_pairs(pairs, cache)
     splits = {name: [item for item in encoded if item.pair.split == name] for name in ("train", "validation")}
     statistics = measure(
@@ -57,10 +67,10 @@ def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
         LatentPairs(
             splits[name],
             statistics=statistics,
-            styles=style_names(pairs),
+            styles=styles,
             controls=config.conditioner.controls,
-            crop_frames=round(config.training.crop_s * codec.frame_rate_hz),
-            reference_frames=round(config.training.reference_s * codec.frame_rate_hz),
+            crop_frames=crop_frames,
+            reference_frames=reference_frames,
         )
         for name in ("train", "validation")
     )

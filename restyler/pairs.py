@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def read_pairs(
 
     needed: splits that must not be empty.
 
-    Raises InputError for a missing folder, a malformed row, a mix given twice, one take in two splits, missing files
-    and files without a partner.
+    Raises InputError for a missing folder, a malformed row, a mix given twice, one take in two splits (by its key or
+    by its file), missing files and files without a partner.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder of pairs")
@@ -52,6 +53,7 @@ def read_pairs(
         if manifest.exists()
         else _from_folders(folder, validation_fraction)
     )
+    refuse_leaks(pairs, Path.resolve)
     for split in needed:
         if not any(pair.split == split for pair in pairs):
             raise InputError(
@@ -62,25 +64,34 @@ def read_pairs(
 
 
 def _from_manifest(manifest: Path, validation_fraction: float) -> Iterator[Pair]:
-    mixes: set[str] = set()
+    mixes: set[Path] = set()
     splits: dict[str, str] = {}
-    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines: U+2028 and its like may stand inside a JSON string.
+    for number, line in enumerate(_text(manifest).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{manifest}, line {number}"
         row = _row(line, where)
         key = row["key"]
-        if row["mix"] in mixes:
-            raise InputError(f"{where}: the mix {row['mix']} is given twice")
-        mixes.add(row["mix"])
         split = row.get("split") or split_of(key, validation_fraction)
         if splits.setdefault(key, split) != split:
             raise InputError(f"{where}: the take «{key}» is in two splits, {splits[key]} and {split}")
         raw, mix = manifest.parent / row["raw"], manifest.parent / row["mix"]
-        missing = [str(path) for path in (raw, mix) if not path.is_file()]
+        missing = [str(path) for path in (raw, mix) if not os.path.isfile(path)]  # noqa: PTH113  (Path's raises for a name too long)
         if missing:
             raise InputError(f"{where}: there is no {' and no '.join(missing)}")
+        if mix.resolve() in mixes:
+            raise InputError(f"{where}: the mix {row['mix']} is given twice")
+        mixes.add(mix.resolve())
         yield Pair(key, raw, mix, split, row.get("style"), row.get("chain"))
+
+
+def _text(manifest: Path) -> str:
+    try:
+        return manifest.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"{manifest}: can't be read: {reason}") from None
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
@@ -88,10 +99,14 @@ def _row(line: str, where: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{where}: a number or a nesting beyond all measure") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: a row is a JSON object, not {line[:40]!r}")
     for name in ("key", "raw", "mix", "split", "style", "chain"):
         value = row.get(name)
+        if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise InputError(f"{where}: «{name}» is no Unicode text: {value!r}")
         if not (isinstance(value, str) and value) and not (value is None and name in ("split", "style", "chain")):
             raise InputError(f"{where}: «{name}» is a non-empty text, not {value!r}")
     if row.get("split") not in (None, *SPLITS):
@@ -124,6 +139,19 @@ def _by_key(side: Path) -> dict[str, Path]:
             raise InputError(f"{path} and {found[key]}: two files for the key «{key}»")
         found[key] = path
     return found
+
+
+def refuse_leaks(pairs: Sequence[Pair], identity: Callable[[Path], Hashable]) -> None:
+    """Raises InputError where one raw recording, told by `identity` of its file, is in two splits under two keys: what
+    the model was trained on would validate it."""
+    first: dict[Hashable, Pair] = {}
+    for pair in pairs:
+        other = first.setdefault(identity(pair.raw), pair)
+        if other.split != pair.split:
+            raise InputError(
+                f"{pair.raw}: one recording in two splits, as «{other.key}» ({other.raw}) in {other.split} and as"
+                f" «{pair.key}» in {pair.split}"
+            )
 
 
 def split_of(key: str, validation_fraction: float) -> str:

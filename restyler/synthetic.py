@@ -21,9 +21,11 @@ from restyler.sing import random_take
 
 NO_ECHO = PingPongDelay(300.0, 0.0, 0.0, Filter("low_pass", 8_000, 0.7), -60.0, 60.0)
 NO_REVERB = Reverb((1_000.0,), (1.0,), -np.inf, -np.inf, 0.0, 0.0, ())
+# Strong in tone, weak in space: tone is what a toy learns within a few hundred steps. The reverb's noise is another in
+# every take, so most of a loud tail would stay unknowable.
 CHAINS = {
     "bright": EffectChain(
-        (Filter("high_pass", 120, 0.7), Filter("high_shelf", 5_000, 0.7, 9.0)),
+        (Filter("high_pass", 120, 0.7), Filter("high_shelf", 4_000, 0.7, 12.0)),
         Compressor(-26, 4, 5, 80, 6),
         NO_ECHO,
         NO_REVERB,
@@ -31,17 +33,17 @@ CHAINS = {
         0.0,
     ),
     "dark hall": EffectChain(
-        (Filter("high_shelf", 3_000, 0.7, -9.0),),
+        (Filter("high_shelf", 2_000, 0.7, -14.0),),
         Compressor(-18, 1.5, 20, 200, 0),
         NO_ECHO,
-        Reverb((250.0, 1_000.0, 4_000.0), (2.5, 2.0, 1.0), -8.0, -8.0, 0.0, 20.0, ()),
+        Reverb((250.0, 1_000.0, 4_000.0), (2.5, 2.0, 1.0), -18.0, -18.0, 0.0, 20.0, ()),
         0.0,
         0.0,
     ),
     "echo": EffectChain(
-        (Filter("peak", 1_500, 1.0, 6.0),),
+        (Filter("peak", 1_500, 0.7, 12.0),),
         Compressor(-20, 2, 10, 100, 0),
-        PingPongDelay(280.0, 0.5, 0.6, Filter("low_pass", 6_000, 0.7), -80.0, 80.0),
+        PingPongDelay(280.0, 0.4, 0.2, Filter("low_pass", 6_000, 0.7), -80.0, 80.0),
         NO_REVERB,
         0.0,
         0.0,
@@ -53,9 +55,9 @@ VALIDATION_EVERY = 8
 def synthetic_pairs(data: SyntheticData, *, seed: int, sample_rate: int) -> list[Pair]:
     """`data.takes` random takes of `data.seconds` with one mix per chain; every eighth take is for validation.
 
-    Written below `data.cache` in a folder named by the settings, and made only once.
+    Written below `data.cache` in a folder named by the settings and the chains, and made only once.
     """
-    settings = json.dumps([data.takes, data.seconds, data.loudness_lufs, seed, sample_rate])
+    settings = json.dumps([data.takes, data.seconds, data.loudness_lufs, seed, sample_rate, repr(CHAINS)])
     folder = Path(data.cache) / f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     manifest = folder / "pairs.jsonl"
     if not manifest.exists():

@@ -9,9 +9,12 @@ Many processes: accelerate launch [--num_processes N] train.py CONFIG …
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from audio.errors import InputError
 from restyler.codec_config import CodecConfig
 from restyler.codec_training import train_codec
 from restyler.command import Parser, command
@@ -19,9 +22,22 @@ from restyler.config import load_config
 from restyler.dry_run import describe
 from restyler.training import train
 
+FIRST_TO_TELL_S = 20.0
+
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        return run(argv)
+    except InputError:
+        # All processes of a launcher come to the same verdict. The first tells it and ends, and the launcher ends the
+        # others while they wait here; only one that is alone with its verdict gets to tell it too.
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(FIRST_TO_TELL_S)
+        raise
+
+
+def run(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="restyler train", description=(__doc__ or "").splitlines()[0])
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/")

@@ -7,29 +7,27 @@ import signal
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object, send_to_device
+from accelerate.utils import gather_object, send_to_device
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from audio.errors import InputError
 from restyler.building import TrainingModel, build_model
-from restyler.checkpoints import RunFolder
+from restyler.checkpoints import RunFolder, step_of
 from restyler.config import DenoiserConfig
 from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples
-from restyler.export import export_pipeline
+from restyler.export import export_pipeline, exported_step
 from restyler.material import Material, load_material
 from restyler.optimisation import learning_rate, parameter_groups
+from restyler.processes import make_accelerator, one_verdict
 from restyler.stopping import StopRequest
-
-TRACKER = "wandb"
-ENCODING_TIMEOUT = timedelta(hours=24)  # processes wait for each other while a large set is encoded for the first time
+from restyler.tracking import check_tracking, start_tracking
 
 
 @dataclass
@@ -44,43 +42,30 @@ class Progress:
     seconds: float = 0.0
 
 
-def make_accelerator(config: DenoiserConfig) -> Accelerator:
-    """Raises InputError for a precision that the device lacks, and a batch that the processes can't share."""
-    try:
-        accelerator = Accelerator(
-            mixed_precision=config.training.precision,
-            log_with=None if config.tracking.wandb == "off" else TRACKER,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=ENCODING_TIMEOUT)],
-        )
-    except ValueError as error:
-        raise InputError(f"training.precision: {error}") from None
-    if config.training.precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it silently
-        raise InputError("training.precision: fp16 needs a GPU; no and bf16 work on a CPU")
-    shares = accelerator.num_processes * config.training.accumulation
-    if config.training.batch_size % shares:
-        raise InputError(
-            f"training.batch_size: {config.training.batch_size} examples can't be shared evenly by"
-            f" {accelerator.num_processes} processes × {config.training.accumulation} parts"
-        )
-    return accelerator
-
-
 def train(config: DenoiserConfig, run_dir: Path) -> int:
     """Trains until config.training.steps, from the newest checkpoint of the run folder where there is one.
 
     Returns the exit code: 0 when done, 128 + signal (143 for SIGTERM, 130 for SIGINT) when stopped, with a checkpoint
     of the last finished step. Raises InputError for unusable data, another config's run folder, and a run that
-    diverged.
+    diverged. The run folder is bound to config and data only when both have proved usable.
     """
     accelerator = make_accelerator(config)
-    run = RunFolder(run_dir)
-    with accelerator.main_process_first():
-        run.claim("config", config.model_dump(mode="json"))
+    accelerator.print(f"processes: {accelerator.num_processes}, on {accelerator.device.type}")
+    run, facts = RunFolder(run_dir), config.model_dump(mode="json")
+    run.check("config", facts)
+    with one_verdict():
+        if accelerator.is_main_process:
+            check_tracking(config)
     material = load_material(config, accelerator)
-    with accelerator.main_process_first():
-        run.claim("data", material.facts)
+    run.check("data", material.facts)
+    material.codec.to(accelerator.device)
     model = build_model(config, material.codec, material.train.styles)
-    model.denoiser.set_residual_std(material.statistics.residual_std)
+    if config.start.kind == "random":  # a saved model keeps the scale that its weights were trained in
+        model.denoiser.set_residual_std(material.statistics.residual_std)
+    with one_verdict():
+        if accelerator.is_main_process:
+            run.claim("config", facts)
+            run.claim("data", material.facts)
     trainer = Trainer(config, run, accelerator, material, model)
     try:
         return trainer.run_to_end()
@@ -109,7 +94,11 @@ class Trainer:
     def run_to_end(self) -> int:
         config, progress = self.config, self.progress
         steps = config.training.steps
-        self._start_tracking()
+        with one_verdict():
+            if self.accelerator.is_main_process:
+                start_tracking(self.accelerator, config, self.run)
+                if progress.step and exported_step(self.run.pipeline) != progress.step:
+                    self._export()  # it was deleted, or a kill came between checkpoint and export
         stop = StopRequest()
         started = time.monotonic() - progress.seconds
         batches = iter(self._batches(progress.step))
@@ -250,19 +239,6 @@ class Trainer:
             self.run.log({"step": self.progress.step} | {k: v if math.isfinite(v) else None for k, v in values.items()})
         self.accelerator.log(values, step=self.progress.step)
 
-    def _start_tracking(self) -> None:
-        tracking = self.config.tracking
-        if tracking.wandb == "off" or not self.accelerator.is_main_process:
-            return
-        options = {
-            "mode": tracking.wandb,
-            "dir": str(self.run.path),
-            "name": self.run.path.name,
-            "id": self.run.identity(),
-            "resume": "allow",
-        }
-        self.accelerator.init_trackers(tracking.project, self.config.model_dump(mode="json"), {TRACKER: options})
-
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
@@ -277,23 +253,35 @@ class Trainer:
                 },
                 keep=self.config.training.keep,
             )
-            self._use_ema()
-            export_pipeline(self.run.pipeline, self.material.codec, self.model, self.material.statistics, self.config)
-            self._leave_ema()
+            self._export()
         self.accelerator.wait_for_everyone()
+
+    def _export(self) -> None:
+        material = self.material
+        self._use_ema()
+        export_pipeline(
+            self.run.pipeline, material.codec, self.model, material.statistics, self.config, step=self.progress.step
+        )
+        self._leave_ema()
 
     def _resume(self) -> None:
         checkpoint = self.run.newest()
         if self.accelerator.is_main_process:
-            self.run.forget_after(int(checkpoint.name.removeprefix("step_")) if checkpoint else -1)
+            self.run.forget_after(step_of(checkpoint) if checkpoint else -1)
         if checkpoint is None:
             return
         state = self.run.load(checkpoint)
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.ema.load_state_dict(state["ema"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.ema.load_state_dict(state["ema"])
+            if [p.shape for p in self.ema.shadow_params] != [p.shape for p in self.model.parameters()]:
+                raise ValueError("its averaged weights have other shapes")
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{checkpoint}: not a checkpoint of this config's model: {reason}") from None
         self.ema.to(self.accelerator.device)
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
         self.accelerator.print(f"resuming after step {self.progress.step} from {checkpoint}")

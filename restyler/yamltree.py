@@ -7,6 +7,7 @@ overrides alike: scalars follow the core schema of YAML 1.2 (section 10.3.2), an
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -19,14 +20,22 @@ from audio.errors import InputError
 Tree = dict[str, Any]
 
 
+_CORE = ("null", "bool", "int", "float", "str", "seq", "map")  # the core schema's tags; no dates, no binary
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2 scalars and without repeated keys."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (*(f"tag:yaml.org,2002:{name}" for name in _CORE), None)
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a word", key.start_mark)
             if key.value in seen:
                 problem = f"the key «{key.value}» is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
@@ -57,11 +66,17 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 def parse(text: str, source: str) -> Any:
     """YAML text → Python values. Raises InputError that names the source and the line."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
+        # Refuses what a config can't hold: half a surrogate pair, and a section inside itself by a recursive alias.
+        json.dumps(value, ensure_ascii=False).encode()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{source}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(f"{source}{line}: not valid YAML: {problem}") from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:  # a tag on what it can't stand for, `!!int x`
+        raise InputError(f"{source}: not valid YAML: {type(error).__name__}: {error}") from None
+    return value
 
 
 def merge(base: Tree, change: Tree) -> Tree:

@@ -202,6 +202,22 @@ def test_bfloat16_autocast_leaves_skip_and_untrained_output_exact() -> None:
     assert torch.equal(result, x["raw"])
 
 
+def test_what_sets_gains_and_estimate_stays_in_full_precision(lively_denoiser: Build) -> None:
+    """Under autocast the blocks round to bfloat16; condition, skip and the last layers, whose error would go straight
+    into the estimate, do not."""
+    denoiser, types = lively_denoiser(), {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda _module, _inputs, output: types.update({name: output.dtype})
+
+    exact = ("embed_condition", "skip", "modulation", "out")
+    for name in (*exact, "embed_frames"):
+        getattr(denoiser, name).register_forward_hook(note(name))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        estimate(denoiser, inputs())
+    assert types == dict.fromkeys(exact, torch.float32) | {"embed_frames": torch.bfloat16}
+
+
 def test_gradient_checkpointing_recomputes_and_changes_no_gradient(lively_denoiser: Build) -> None:
     denoiser = lively_denoiser()
     runs = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from audio.errors import InputError
-from restyler.config import load_config
-from restyler.yamltree import parse, read_tree
+from restyler.config import TASKS, load_config, validate
+from restyler.yamltree import merge, override_tree, parse, read_tree
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BASE = CONFIGS / "base.yaml"
@@ -84,6 +85,21 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
         ("conditioner.controls=[loud]", "conditioner.controls: ['loud'] are not different names out of brightness_db"),
         ("conditioner.controls=[width_db, width_db]", "are not different names out of"),
         ("task=dance", "task: 'dance' is not one of codec, denoiser"),
+        ("task=[a]", "task: ['a'] is not one of codec, denoiser"),
+        ("optim={[a]: 1}", "not valid YAML: a key is a word"),
+        ("optim={? {a: 1} : 1}", "not valid YAML: a key is a word"),
+        ("seed=!!timestamp 2026-11-23", "not valid YAML: could not determine a constructor for the tag"),
+        ("data.path=!!binary aGk=", "not valid YAML: could not determine a constructor for the tag"),
+        ("optim=!!set {a, b}", "not valid YAML: could not determine a constructor for the tag"),
+        ("seed=!!int x", "not valid YAML: ValueError"),
+        ("seed=!!int [1]", "not valid YAML: TypeError"),
+        ("seed=!!bool x", "not valid YAML: KeyError"),
+        ("seed=" + "1" * 5000, "not valid YAML: ValueError"),
+        ("optim=&x {lr: *x}", "not valid YAML: ValueError: Circular reference"),
+        ("conditioner.controls=&x [*x]", "not valid YAML: ValueError: Circular reference"),
+        ("seed=" + "[" * 600, "not valid YAML: RecursionError"),
+        ("data.path=\udcff", "not valid YAML: "),
+        ('data.path="\\ud800"', "not valid YAML: UnicodeEncodeError"),
         ("optim.lr", "optim.lr: an override looks like key=value"),
         ("=3", "=3: an override looks like key=value"),
         ("optim..lr=3", "optim..lr=3: an override looks like key=value"),
@@ -95,6 +111,15 @@ def test_one_mistake_is_one_line(override: str, message: str) -> None:
         load_config(BASE, [override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["5", "x", "[]", "{}", "null", "[a]", "{a: 1}", "{kind: 1}", "{kind: [1]}", "true"])
+@pytest.mark.parametrize("name", ["base", "codec"])
+def test_no_value_of_any_key_is_a_traceback(name: str, value: str) -> None:
+    tree = read_tree(CONFIGS / f"{name}.yaml")
+    for key in sorted(keys(tree) | tree.keys()):
+        with contextlib.suppress(InputError):
+            validate(merge(tree, override_tree([f"{key}={value}"])), TASKS[tree["task"]], name)
 
 
 def test_all_mistakes_are_told_at_once() -> None:

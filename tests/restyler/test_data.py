@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -326,9 +327,44 @@ def test_guidance_dropout_has_the_stated_probabilities_and_never_touches_the_tak
         lost["controls"] += bool(example["controls"].isnan().all())
         lost["all"] += not bool(example["told"])
         assert bool(example["reference"].any()) == (int(example["reference_frames"]) > 0)
-    for name, times in lost.items():
-        expected = getattr(config.dropout, name)
-        assert abs(times / count - expected) < 4 * (expected * (1 - expected) / count) ** 0.5
+    dropout = config.dropout
+    # Where controls are told, each is with probability one half, and this example has a single one.
+    stated = {"style": dropout.style, "reference": dropout.reference, "all": dropout.all}
+    stated["controls"] = dropout.controls + (1 - dropout.controls) / 2
+    for name, expected in stated.items():
+        assert abs(lost[name] / count - expected) < 4 * (expected * (1 - expected) / count) ** 0.5, name
+
+
+def test_every_subset_of_controls_is_told_equally_often_and_by_its_values(train: LatentPairs, config: Any) -> None:
+    """Users set one control or two: each subset must have been seen, beside the share where all are dropped."""
+    example = train.example(generator("one")) | {"controls": torch.tensor([0.5, -1.0, 2.0])}
+    count, told = 2000, dict.fromkeys(itertools.product((True, False), repeat=3), 0)
+    for number in range(count):
+        controls = drop(example, config, generator("drop", number))["controls"]
+        kept = ~controls.isnan()
+        assert torch.equal(controls[kept], example["controls"][kept])
+        told[tuple(kept.tolist())] += 1
+    share = (1 - config.dropout.controls) / 8
+    for subset, times in told.items():
+        expected = share + (0 if any(subset) else config.dropout.controls)
+        assert abs(times / count - expected) < 4 * (expected * (1 - expected) / count) ** 0.5, subset
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", "cut"])
+def test_a_damaged_entry_is_encoded_anew(
+    folder: Path, cache: LatentCache, codec: PocketCodec, tmp_path: Path, content: bytes | str
+) -> None:
+    """What a full disk or a power cut leaves must not end every later run."""
+    other = LatentCache(tmp_path, codec, loudness_lufs=-18.0)
+    other.fill([folder / "raw_0.wav"], **CPU)
+    (entry,) = tmp_path.iterdir()
+    whole_entry = entry.read_bytes()
+    entry.write_bytes(whole_entry[: len(whole_entry) // 2] if content == "cut" else content)
+    with pytest.raises(InputError, match=r"raw_0\.wav are gone or damaged"):
+        other.recording(folder / "raw_0.wav")
+    other.fill([folder / "raw_0.wav"], **CPU)
+    assert [path.name for path in tmp_path.iterdir()] == [entry.name]
+    assert entry.read_bytes() == whole_entry == cache.recording(folder / "raw_0.wav").path.read_bytes()
 
 
 def test_validation_repeats_itself_and_pairs_the_times(train: LatentPairs, config: Any) -> None:

@@ -73,13 +73,57 @@ ROW = {"key": "a", "raw": "r.wav", "mix": "m.wav", "split": "train"}
         ),
         ([json.dumps(ROW | {"raw": "gone.wav"})], r"there is no .*gone\.wav"),
         ([json.dumps(ROW)], r"none of its 1 pairs is in the validation split"),
+        ([json.dumps(ROW), json.dumps(ROW | {"mix": "./m.wav"})], r"line 2: the mix \./m\.wav is given twice"),
+        (
+            [
+                json.dumps(ROW),
+                json.dumps(ROW | {"key": "b", "raw": "x/../r.wav", "mix": "n.wav", "split": "validation"}),
+            ],
+            r"r\.wav: one recording in two splits, as «a» \(.*r\.wav\) in train and as «b» in validation",
+        ),
+        ([json.dumps(ROW | {"key": "\ud800"})], r"line 1: «key» is no Unicode text: '\\ud800'"),
+        ([json.dumps(ROW | {"raw": "r\udcff.wav"})], r"line 1: «raw» is no Unicode text"),
+        ([json.dumps(ROW | {"raw": "r" * 5000})], r"line 1: there is no .*rrr"),
+        ([json.dumps(ROW | {"mix": "m\0.wav"})], r"line 1: there is no "),
+        (["[" * 100_000], r"line 1: a number or a nesting beyond all measure"),
+        (["1" * 10_000], r"line 1: a number or a nesting beyond all measure"),
     ],
 )
 def test_a_bad_manifest_is_told_with_its_line(tmp_path: Path, lines: list[str], message: str) -> None:
-    touch(tmp_path, "r.wav", "m.wav", "n.wav")
+    touch(tmp_path, "r.wav", "m.wav", "n.wav", "x/y.wav")
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         read_pairs(tmp_path, validation_fraction=0.0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_manifest_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_bytes(b"\xff\xfe{")
+    with pytest.raises(InputError, match=r"pairs\.jsonl: can't be read: not UTF-8 text"):
+        read_pairs(tmp_path, validation_fraction=0.0)
+    (tmp_path / "pairs.jsonl").unlink()
+    (tmp_path / "pairs.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"pairs\.jsonl: can't be read: Is a directory"):
+        read_pairs(tmp_path, validation_fraction=0.0)
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85"])
+def test_what_is_a_line_break_to_unicode_alone_may_stand_in_a_text(tmp_path: Path, sign: str) -> None:
+    touch(tmp_path, "r.wav", "m.wav")
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(ROW | {"key": f"a{sign}b"}, ensure_ascii=False) + "\n")
+    (pair,) = read_pairs(tmp_path, validation_fraction=0.0, needed=())
+    assert pair.key == f"a{sign}b"
+
+
+def test_one_file_under_two_names_does_not_leak_into_validation(tmp_path: Path) -> None:
+    """Folders: by a link. Copies are told by their content, where latents are made (test_training)."""
+    keys = [f"song {number}" for number in range(40)]
+    trained, validated = (next(k for k in keys if split_of(k, 0.5) == split) for split in ("train", "validation"))
+    touch(tmp_path, f"raw/{trained}.wav", f"mix/{trained}.wav", f"mix/{validated}.wav")
+    (tmp_path / "raw" / f"{validated}.wav").symlink_to(tmp_path / "raw" / f"{trained}.wav")
+    with pytest.raises(InputError, match="one recording in two splits"):
+        read_pairs(tmp_path, validation_fraction=0.5)
+    assert len(read_pairs(tmp_path, validation_fraction=0.0, needed=())) == 2  # two keys of one split may share it
 
 
 def test_missing_folders_are_told(tmp_path: Path) -> None:

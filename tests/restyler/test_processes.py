@@ -1,0 +1,56 @@
+"""Bad input under a launcher: two real processes, one verdict, one line."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def launched_errors(arguments: list[str]) -> list[str]:
+    """The error lines of a training that two processes refuse."""
+    done = subprocess.run(
+        [*LAUNCH, "train.py", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "exitcode  : 2" in done.stderr, done.stderr  # the launcher's report of the process that failed first
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+def test_a_mistyped_config_is_told_once() -> None:
+    (line,) = launched_errors(["configs/tiny.yaml", "optim.lr=fast"])
+    assert "optim.lr: should be a valid number" in line
+
+
+def test_what_one_process_meets_ends_both_and_is_told_once(
+    model: Path, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A damaged recording in the share of the second process, while the first waits for it."""
+    pairs = write_pairs(tmp_path / "pairs", seconds=1.0)
+    others = [path for path in pairs.rglob("*.wav") if path != pairs / "raw" / "a.wav"]
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in others]
+    for length in itertools.count(1):  # files are dealt out in the order of their hashes
+        damaged = hashlib.sha256(b"x" * length).hexdigest()
+        if sorted([*hashes, damaged]).index(damaged) % 2 == 1:
+            break
+    (pairs / "raw" / "a.wav").write_bytes(b"x" * length)
+    data = (
+        f"{{kind: folder, path: {pairs}, validation_fraction: 0.25, loudness_lufs: -18, cache: {tmp_path / 'cache'}}}"
+    )
+    arguments = ["configs/tiny.yaml", f"data={data}", f"codec.path={model / 'codec'}", "conditioner.controls=[]"]
+    (line,) = launched_errors([*arguments, "training.precision=no", "--run-dir", str(tmp_path / "run")])
+    assert "a.wav: not audio" in line
+    assert not (tmp_path / "run").exists()
