@@ -78,7 +78,7 @@ def sample(
     noise: torch.Tensor,
     window_frames: int,
     context_frames: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[], None] | None = None,
 ) -> torch.Tensor:
     """Mix latents [batch latent frames].
 
@@ -87,7 +87,7 @@ def sample(
     (classifier-free guidance, Ho & Salimans 2022), 0 ignores it.
     window_frames, context_frames: a longer take is estimated window by window, and the estimates are blended at every
     step (MultiDiffusion, Bar-Tal et al. 2023), so that memory is bounded; see `plan_windows`.
-    progress: called with (estimates done, estimates in all).
+    progress: called after every estimate of a window; `count_estimates` says how many there are.
 
     The scheduler passed in is left untouched. Raises InputError for steps, guidance, σ or a scheduler that can't work.
     """
@@ -102,11 +102,14 @@ def sample(
     for i, timestep in enumerate(solver.timesteps):
         # The time comes from the solver's sigmas: some solvers round their timesteps to integers.
         t = solver.sigmas[i].to(raw.device).expand(batch)
-        estimate = _blended_estimate(denoiser, z, t, levels, conditions, guidance, windows)
+        estimate = _blended_estimate(denoiser, z, t, levels, conditions, guidance, windows, progress)
         z = solver.step(velocity(z, estimate, t), timestep, z, return_dict=False)[0]
-        if progress is not None:
-            progress(i + 1, len(solver.timesteps))
     return z
+
+
+def count_estimates(scheduler: Scheduler, *, steps: int, frames: int, window_frames: int, context_frames: int) -> int:
+    """How many estimates of a window `sample` makes for a take of `frames`."""
+    return len(prepare(scheduler, steps).timesteps) * len(plan_windows(frames, window_frames, context_frames))
 
 
 def _blended_estimate(
@@ -117,6 +120,7 @@ def _blended_estimate(
     conditions: Conditions,
     guidance: float,
     windows: list[Window],
+    progress: Callable[[], None] | None,
 ) -> torch.Tensor:
     blended = torch.zeros_like(z)
     for window in windows:
@@ -127,4 +131,6 @@ def _blended_estimate(
             without = denoiser(noisy, t, sigma, part.null())
             estimate = without + guidance * (estimate - without)
         blended[..., window.start : window.stop] += window.weight.to(z) * estimate
+        if progress is not None:
+            progress()
     return blended

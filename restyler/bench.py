@@ -2,6 +2,7 @@
 
 Speed is given as multiples of the audio's length (2 is twice as fast as real time), distances between the two ends
 that every such table needs: the raw take as it is, and the mix after the codec alone, which nothing decoded can beat.
+A last table says how far the mixes of one take lie apart.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ import torch
 
 from audio.errors import InputError
 from audio.io import read
-from audio.score import Voice, random_phrase
-from audio.singing import sing
 from audio.waveform import Waveform
-from diffusion.sampling import sample
-from restyler.command import Parser, command, integer
+from restyler.bench_diversity import print_diversity
+from restyler.command import Parser, command, integer, shown
 from restyler.config import SyntheticData
 from restyler.metrics import SpectralDistance, spectral_distance
 from restyler.model_folder import BUNDLED
 from restyler.pairs import Pair, read_pairs
 from restyler.pipeline import VocalRestylePipeline
+from restyler.rendering import load_model
+from restyler.settings import ANY_STYLE
+from restyler.sing import random_take
 from restyler.synthetic import synthetic_pairs
 
 SEEDS = (0, 1, 2, 3)
@@ -45,53 +47,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=integer(1, 10_000), default=24, metavar="N", help="pairs at the most; 24")
     parser.add_argument("--seconds", type=integer(2, 600), default=20, metavar="S", help="length of the timed take; 20")
     options = parser.parse_args(argv)
-    pipeline = VocalRestylePipeline.from_pretrained(options.model)
-    print(f"model {options.model.name}, {torch.get_num_threads()} threads")
+    pipeline = load_model(options.model, "cpu")
+    print(f"model {shown(options.model.name)}, {torch.get_num_threads()} threads")
     print_speed(pipeline, options.seconds)
     with tempfile.TemporaryDirectory() as folder:
         pairs = test_pairs(options.pairs) if options.pairs else sung_pairs(Path(folder), pipeline)
-        print_distances(pipeline, spread(pairs, options.limit))
+        chosen = spread(pairs, options.limit)
+        print_distances(pipeline, chosen)
+        print_diversity(pipeline, list({pair.key: pair.raw for pair in chosen}.values()), SEEDS)
+    print_memory()
     return 0
 
 
 def print_speed(pipeline: VocalRestylePipeline, seconds: int) -> None:
-    """Encode, denoise and decode of one take, each the median of three, as multiples of real time; peak memory."""
-    codec, settings = pipeline.codec, pipeline.settings()
-    generator = np.random.default_rng(0)
-    voice = Voice.random(generator)
-    notes = [note for _ in range(1 + seconds // 3) for note in random_phrase(generator, voice)]
-    take = sing(notes, voice, sample_rate=codec.sample_rate, generator=generator)
+    """Encode, denoise and decode of one take, each the median of three, as multiples of real time.
+
+    Denoised is what sample.py denoises unless told otherwise: a style for each seed, the model's own guidance.
+    """
+    codec, settings = pipeline.codec, pipeline.settings(style=ANY_STYLE if pipeline.styles else None)
+    take = random_take(seconds, sample_rate=codec.sample_rate, generator=np.random.default_rng(0))
     audio = take.stereo().samples[None, :, : seconds * codec.sample_rate]
     with torch.no_grad():
         latents = codec.encode(audio)
-        conditions = pipeline.conditioner(latents)
-
-        def denoise(batch: int) -> torch.Tensor:
-            told = type(conditions)(conditions.aligned.expand(batch, -1, -1), conditions.pooled.expand(batch, -1))
-            noise = torch.randn(told.aligned.shape, generator=torch.Generator().manual_seed(0))
-            return sample(
-                pipeline.denoiser,
-                told,
-                scheduler=pipeline.scheduler,
-                steps=settings.steps,
-                guidance=1.0,
-                sigma=settings.sigma,
-                noise=noise,
-                window_frames=pipeline.defaults.window_frames,
-                context_frames=pipeline.defaults.context_frames,
-            )
-
-        parts: dict[str, Callable[[], torch.Tensor]] = {
+        parts: dict[str, Callable[[], object]] = {
             "encode": lambda: codec.encode(audio),
-            f"denoise 1 mix, {settings.steps} steps": lambda: denoise(1),
-            "denoise 4 mixes": lambda: denoise(4),
+            f"denoise 1 mix, {settings.steps} steps": lambda: pipeline.denoise(latents, settings, seeds=SEEDS[:1]),
+            "denoise 4 mixes at once": lambda: pipeline.denoise(latents, settings, seeds=SEEDS),
             "decode 1 mix": lambda: codec.decode(latents, samples=audio.shape[-1]),
         }
-        print(f"\n{'speed, multiples of real time':34} {audio.shape[-1] / codec.sample_rate:g} s take")
+        print(f"\n{'speed, multiples of real time':34} {seconds:g} s take, guidance {settings.guidance:g}")
         for name, work in parts.items():
-            print(f"  {name:32} {audio.shape[-1] / codec.sample_rate / median_s(work):8.1f} ×")
+            print(f"  {name:32} {seconds / median_s(work):8.1f} ×")
+        passes: list[int] = []
+        hook = pipeline.denoiser.register_forward_hook(lambda *_: passes.append(1))
+        pipeline.denoise(latents, settings, seeds=SEEDS[:1])
+        hook.remove()
+    print(f"  {'denoiser evaluations a mix':32} {len(passes):8d} windows")
+
+
+def print_memory() -> None:
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
-    print(f"  {'peak memory':32} {peak_gib:8.2f} GiB")
+    print(f"\n{'peak memory of all this':34} {peak_gib:8.2f} GiB")
 
 
 def median_s(work: Callable[[], object], repeats: int = 3) -> float:

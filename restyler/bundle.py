@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, command
+from restyler.command import Parser, command, shown
 
 
 @command
@@ -32,12 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from diffusion.sampling import make_scheduler
     from restyler.model_folder import write_manifest
     from restyler.pipeline import VocalRestylePipeline
+    from restyler.rendering import load_model
+    from restyler.takes import made_folders
 
+    out: Path = options.out
+    if os.path.lexists(out):
+        raise InputError(f"{shown(out)}: already exists; bundle into a new folder")
     try:
         card = options.card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{options.card}: the model card can't be read: {error}") from None
-    pipeline = VocalRestylePipeline.from_pretrained(options.model)
+        raise InputError(f"{shown(options.card)}: the model card can't be read: {error}") from None
+    pipeline = load_model(options.model, "cpu")
     chosen = pipeline.settings(steps=options.steps, sigma=options.sigma, guidance=options.guidance)
     defaults = {"steps": chosen.steps, "sigma": chosen.sigma, "guidance": chosen.guidance}
     bundled = VocalRestylePipeline(
@@ -48,9 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sampling=pipeline.defaults.model_dump(mode="json") | defaults,
         training=dict(pipeline.config.training),
     )
-    bundled.save_pretrained(options.out, dtype=torch.float16)
-    write_text_atomic(options.out / "README.md", card)
-    write_manifest(options.out)
-    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
-    print(f"{options.out}  {size / 2**20:.1f} MiB")
+    with made_folders([out.parent]):
+        fresh = out.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            bundled.save_pretrained(fresh, dtype=torch.float16)
+            write_text_atomic(fresh / "README.md", card)
+            write_manifest(fresh)
+            fresh.rename(out)
+        except OSError as error:
+            raise InputError(f"{shown(out)}: cannot be written: {error.strerror}") from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{shown(out)}  {size / 2**20:.1f} MiB")
     return 0

@@ -6,13 +6,17 @@ Nothing slow is imported before it is needed: `--help` must not wait for torch.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+READER_GONE = 141  # 128 + SIGPIPE
+QUIETEST_LUFS = -60  # of takes and mixes: the gate of loudness at −70 LUFS would cut into what is quieter
 
 
 class Main(Protocol):
@@ -34,17 +38,31 @@ class Parser(argparse.ArgumentParser):
 def command(main: Main) -> Main:
     """Wrap `main(argv) -> exit code` in the one error handler of all commands.
 
-    InputError → `error: …` on one line of stderr and exit code 2; Ctrl-C → 130. Any other exception is a bug and
+    InputError → `error: …` on one line of stderr and exit code 2, and so for a stdout that takes nothing (a full disk);
+    Ctrl-C → 130; a reader of stdout that has gone, as `head` does → 141, quietly. Any other exception is a bug and
     keeps its traceback.
     """
 
     @functools.wraps(main)
     def handled(argv: Sequence[str] | None = None) -> int:
+        if sys.stdout is None:
+            print("error: standard output is closed", file=sys.stderr)
+            return BAD_INPUT
         try:
-            return main(argv)
+            with contextlib.redirect_stdout(_Stdout(sys.stdout)) as stdout:
+                try:
+                    return main(argv)
+                finally:
+                    stdout.flush()  # here, since a failure at the interpreter's end could no longer be told
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
+        except _StdoutError as failure:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more at its end
+            if isinstance(failure.error, BrokenPipeError):
+                return READER_GONE
+            print("error: standard output cannot be written:", failure.error.strerror, file=sys.stderr)
+            return BAD_INPUT
         except ValueError as error:
             from audio.errors import InputError
 
@@ -54,6 +72,34 @@ def command(main: Main) -> Main:
             return BAD_INPUT
 
     return handled
+
+
+class _StdoutError(Exception):
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Stdout:
+    """A stdout whose failures are told from those of all other files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise _StdoutError(error) from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _StdoutError(error) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def integer(lowest: int, highest: int) -> Callable[[str], int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, command
+from restyler.command import Parser, command, shown
 
 VARIATIONS = 4
+TAKE = "a demo take, sung by the synthesiser of vocal-restyler"
+MIX = "a mix of the demo take of vocal-restyler"
 
 
 @command
@@ -30,32 +33,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from audio.io import make_folder, write, write_text_atomic
+    from audio.io import write, write_text_atomic
     from audio.singing import demo_take
     from restyler.model_folder import BUNDLED
-    from restyler.pipeline import ANY_STYLE
-    from restyler.rendering import load_model, model_name, progress_bar, render
+    from restyler.progress import progress_bar
+    from restyler.rendering import load_model, model_name, render
     from restyler.report import Version, report_html
+    from restyler.settings import ANY_STYLE
+    from restyler.takes import made_folders
 
+    take_file, page = chosen.out / "take.wav", chosen.out / "index.html"
+    paths = [chosen.out / f"mix_{number:02d}.wav" for number in range(VARIATIONS)]
+    refuse_foreign([take_file, *paths], page)
     folder = chosen.model or BUNDLED
     pipeline = load_model(folder, "auto")
-    make_folder(chosen.out)
     take = demo_take(pipeline.codec.sample_rate)
-    model = model_name(folder)
-    write(chosen.out / "take.wav", take, tags={"what": "a demo take, sung by the synthesiser of vocal-restyler"})
-
+    tags = {"what": MIX, "model": model_name(folder)}
     settings = pipeline.settings(style=ANY_STYLE if pipeline.styles else None)
-    paths = [chosen.out / f"mix_{number:02d}.wav" for number in range(VARIATIONS)]
     versions = [Version("Raw take", take.stereo())]
-    with progress_bar("four mixes") as progress:
-        for mix in render(
-            pipeline, take, settings, seeds=range(VARIATIONS), paths=paths, tags={"model": model}, progress=progress
-        ):
+    with made_folders([chosen.out]), progress_bar("four mixes") as progress:
+        write(take_file, take, tags={"what": TAKE})
+        for mix in render(pipeline, take, settings, seeds=range(VARIATIONS), paths=paths, tags=tags, progress=progress):
             tqdm.write(mix.line())
             versions.append(Version(f"Mix {mix.seed:02d}", mix.waveform, {"seed": str(mix.seed), **mix.chosen}))
-    page = chosen.out / "index.html"
-    write_text_atomic(
-        page, report_html("One take, four mixes", f"Sung and restyled by vocal-restyler · model {model}", versions)
-    )
-    print(f"{chosen.out / 'take.wav'}  the raw take\n{page}  open this page to compare them")
+    lead = f"Sung and restyled by vocal-restyler · model {tags['model']}"
+    write_text_atomic(page, report_html("One take, four mixes", lead, versions))
+    print(f"{shown(take_file)}  the raw take\n{shown(page)}  open this page to compare them")
     return 0
+
+
+def refuse_foreign(sounds: Sequence[Path], page: Path) -> None:
+    """Raises InputError for a file that is there and that no earlier demo wrote."""
+    from audio.errors import InputError
+    from audio.io import read_tags
+    from restyler.report import is_report
+
+    def is_ours(path: Path) -> bool:
+        if path == page:
+            return is_report(path)
+        try:
+            return read_tags(path).get("what") in (TAKE, MIX)
+        except InputError:
+            return False
+
+    for path in (*sounds, page):
+        if os.path.lexists(path) and not is_ours(path):
+            raise InputError(f"{shown(path)}: already exists and is not of an earlier demo; use another --out")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from pydantic import BaseModel, ConfigDict, Field
 
 from audio.errors import InputError
 from audio.loudness import integrated_loudness_lufs
@@ -22,48 +20,12 @@ from codec.pocket import PocketCodec  # noqa: F401          that are already imp
 from conditioning.conditioner import StyleConditioner
 from conditioning.conditions import Conditions
 from diffusion.denoiser import Denoiser
-from diffusion.sampling import Scheduler, prepare, sample
-from restyler.model_folder import check_manifest, write_manifest
+from diffusion.sampling import Scheduler, count_estimates, prepare, sample
+from restyler.command import shown
+from restyler.model_folder import check_manifest, check_weights, write_manifest
+from restyler.progress import Progress, Work
 from restyler.seeds import generator
-
-Progress = Callable[[int, int], None]
-HIGHEST_GUIDANCE = 20.0  # far beyond what any style survives
-HIGHEST_STEPS = 1000
-ANY_STYLE = "any"  # a style for each mix, drawn by its seed
-NO_STYLE = "none"  # what commands say for «not told»
-CONTROL_REACH = 4.0  # standard deviations around the mean of the training pairs
-
-
-class SamplingDefaults(BaseModel):
-    """What sampling needs beside the weights: chosen where the model is trained, saved with it, typed nowhere else.
-
-    steps, guidance, sigma: used unless the caller says otherwise; sigma is None on the path "noise".
-    window_frames, context_frames: how a long take is cut (`diffusion.windows.plan_windows`).
-    loudness_lufs: what takes and references are brought to before they are encoded, as in training.
-    controls: for each control of the conditioner its mean and standard deviation over the training pairs, in the
-        control's own unit.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    steps: Annotated[int, Field(ge=1, le=HIGHEST_STEPS)]
-    guidance: Annotated[float, Field(ge=0, le=HIGHEST_GUIDANCE)]
-    sigma: Annotated[float, Field(ge=0)] | None
-    window_frames: Annotated[int, Field(ge=4)]
-    context_frames: Annotated[int, Field(ge=0)]
-    loudness_lufs: Annotated[float, Field(ge=-70, le=0)]
-    controls: dict[str, tuple[float, Annotated[float, Field(gt=0)]]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How one call samples, every default filled in; made by `VocalRestylePipeline.settings`."""
-
-    style: str | None
-    controls: Mapping[str, float]
-    steps: int
-    guidance: float
-    sigma: float | None
+from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults, Settings
 
 
 class VocalRestylePipeline(DiffusionPipeline):
@@ -94,9 +56,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         reserved = {ANY_STYLE, NO_STYLE} & set(conditioner.config.styles)
         if reserved:
             raise InputError(f"a style can't be called {reserved.pop()!r}: that word says something else to commands")
-        if sampling is None:
-            raise ValueError("the pipeline needs the fields of SamplingDefaults as `sampling`")
-        self.defaults = SamplingDefaults.model_validate_json(json.dumps(sampling))
+        self.defaults = SamplingDefaults.read(sampling)
         if set(self.defaults.controls) != set(conditioner.config.controls):
             raise ValueError(f"sampling.controls describes the controls {list(conditioner.config.controls)}, no others")
         self.register_modules(codec=codec, conditioner=conditioner, denoiser=denoiser, scheduler=scheduler)
@@ -143,19 +103,7 @@ class VocalRestylePipeline(DiffusionPipeline):
             self.conditioner.style_index(style)
         if style == ANY_STYLE and not self.styles:
             raise InputError(f"style {ANY_STYLE!r}: this model has no styles")
-        for name, value in chosen.controls.items():
-            if name not in defaults.controls:
-                raise InputError(f"unknown control {name!r} (allowed: {', '.join(defaults.controls) or 'none'})")
-            mean, std = defaults.controls[name]
-            if not abs(value - mean) <= CONTROL_REACH * std:
-                lowest, highest = mean - CONTROL_REACH * std, mean + CONTROL_REACH * std
-                raise InputError(
-                    f"control {name}: {lowest:.3g} to {highest:.3g} is possible for this model, not {value:g}"
-                )
-        if not 1 <= chosen.steps <= HIGHEST_STEPS:
-            raise InputError(f"steps: 1 to {HIGHEST_STEPS} are possible, not {chosen.steps}")
-        if not 0 <= chosen.guidance <= HIGHEST_GUIDANCE:
-            raise InputError(f"guidance: 0 to {HIGHEST_GUIDANCE:g} is possible, not {chosen.guidance}")
+        chosen.check(defaults)
         if bridge and not (chosen.sigma is not None and 0 <= chosen.sigma <= self.denoiser.config.sigma_max):
             sigma_max = self.denoiser.config.sigma_max
             raise InputError(f"sigma: 0 to {sigma_max:g} is possible for this model, not {chosen.sigma}")
@@ -202,44 +150,81 @@ class VocalRestylePipeline(DiffusionPipeline):
         A seed's noise comes from its own CPU generator, so a mix depends neither on the other seeds, nor on
         `max_batch` (mixes denoised at once), nor, but for rounding, on the device. Memory grows with the take only
         by its latents and its samples: networks see windows.
-        progress: called with (scheduler steps done, in all), over all seeds.
+        progress: called with (work done, in all) from the start to the last decoded mix; the estimate of a window for
+        one seed is one piece of work, and so is everything that is encoded or decoded.
 
         Raises InputError where the take or the reference is silent.
         """
         if not seeds or max_batch < 1:
             raise ValueError(f"at least one seed and a batch of at least 1, not {list(seeds)} and {max_batch}")
-        latents, gain, samples = self._encode(raw, "the take")
-        style_reference = None if reference is None else self._encode(reference, "the reference")[0]
-        shape = latents.shape[1:]
+        raw = raw.stereo().resampled(self.codec.sample_rate)
+        samples = raw.samples.shape[1]
+        a_mix = self.count_estimates(samples, settings) + 1
+        work = Work(1 + (reference is not None) + len(seeds) * a_mix, progress)
+        latents, gain = self._encode(raw, "the take")
+        work.add(1)
+        style_reference = None
+        if reference is not None:
+            reference = reference.stereo().resampled(self.codec.sample_rate)
+            style_reference, _ = self._encode(reference, "the reference")
+            work.add(1)
         for done in range(0, len(seeds), max_batch):
             batch = seeds[done : done + max_batch]
-            noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in batch])
-            conditions = self._conditions(latents, settings, style_reference, batch)
-            told = bool(conditions.pooled.any())  # else there is nothing to exaggerate, at twice the cost
-            mixes = sample(
-                self.denoiser,
-                conditions,
-                scheduler=self.scheduler,
-                steps=settings.steps,
-                guidance=settings.guidance if told else 1.0,
-                sigma=settings.sigma,
-                noise=noise.to(self.device),
-                window_frames=self.defaults.window_frames,
-                context_frames=self.defaults.context_frames,
-                progress=_over_seeds(progress, done, len(batch), len(seeds)),
-            )
-            for mix in mixes:
-                yield self.codec.decode(mix[None], samples=samples)[0].cpu() / gain
+            advance = functools.partial(work.add, len(batch))
+            for mix in self.denoise(latents, settings, seeds=batch, reference=style_reference, progress=advance):
+                decoded = self.codec.decode(mix[None], samples=samples)[0].cpu() / gain
+                work.add(1)
+                yield decoded
 
-    def _encode(self, waveform: Waveform, name: str) -> tuple[torch.Tensor, float, int]:
-        """Latents [1 latent frames] at the training loudness, the gain that led there, and the length in samples."""
-        waveform = waveform.stereo().resampled(self.codec.sample_rate)
+    @torch.no_grad()
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        settings: Settings,
+        *,
+        seeds: Sequence[int],
+        reference: torch.Tensor | None = None,
+        progress: Callable[[], None] | None = None,
+    ) -> torch.Tensor:
+        """Latents of the mixes of `seeds`, denoised at once, [seeds latent frames].
+
+        latents, reference: of the take and of the reference, each [1 latent frames]. progress: called after every
+        estimate of a window (`count_estimates` of them).
+        """
+        shape = latents.shape[1:]
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        conditions = self._conditions(latents, settings, reference, seeds)
+        told = bool(conditions.pooled.any())  # else there is nothing to exaggerate, at twice the cost
+        return sample(
+            self.denoiser,
+            conditions,
+            scheduler=self.scheduler,
+            steps=settings.steps,
+            guidance=settings.guidance if told else 1.0,
+            sigma=settings.sigma,
+            noise=noise.to(self.device),
+            window_frames=self.defaults.window_frames,
+            context_frames=self.defaults.context_frames,
+            progress=progress,
+        )
+
+    def count_estimates(self, samples: int, settings: Settings) -> int:
+        """Estimates of windows that `denoise` makes for a take of `samples` at the codec's rate."""
+        return count_estimates(
+            self.scheduler,
+            steps=settings.steps,
+            frames=self.codec.frames(samples),
+            window_frames=self.defaults.window_frames,
+            context_frames=self.defaults.context_frames,
+        )
+
+    def _encode(self, waveform: Waveform, name: str) -> tuple[torch.Tensor, float]:
+        """Latents [1 latent frames] at the training loudness, and the gain that led there."""
         loudness_lufs = integrated_loudness_lufs(waveform)
         if loudness_lufs == -float("inf"):
             raise InputError(f"{name} is silent: all of it lies below -70 LUFS")
         gain = 10 ** ((self.defaults.loudness_lufs - loudness_lufs) / 20)
-        samples = waveform.samples.to(self.device) * gain
-        return self.codec.encode(samples[None]), gain, samples.shape[-1]
+        return self.codec.encode(waveform.samples.to(self.device)[None] * gain), gain
 
     def style_of(self, settings: Settings, seed: int) -> str | None:
         """The style that the mix of this seed is told. "any" deals the styles out in a random order: as many seeds in
@@ -296,15 +281,15 @@ class VocalRestylePipeline(DiffusionPipeline):
     ) -> VocalRestylePipeline:
         """Load a folder that `save_pretrained` wrote, as float32; never from a network.
 
-        Raises InputError for a folder that is no model, damaged or incomplete (`check_manifest`).
+        Raises InputError for a folder that is no model, damaged or incomplete (`check_manifest`), and for one whose
+        parts don't fit each other or this version.
         """
-        check_manifest(Path(pretrained_model_name_or_path))
-        pipeline = super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, local_files_only=True)
+        folder = Path(pretrained_model_name_or_path)
+        check_manifest(folder)
+        try:
+            pipeline = super().from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        except Exception as error:  # diffusers, safetensors and torch raise many types for what doesn't fit
+            (reason, *_) = f"{error}\n".splitlines()[0].split(". ")  # the rest is advice to programmers
+            raise InputError(f"{shown(folder)}: the model can't be loaded: {reason}") from error
+        check_weights(folder, pipeline.components)
         return pipeline.to(device)
-
-
-def _over_seeds(progress: Progress | None, before: int, now: int, seeds: int) -> Progress | None:
-    """Progress of one batch of seeds as progress over all seeds."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(before * total + now * done, seeds * total)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.utils import logging as diffusers_logging
-from tqdm import tqdm
 
 from audio.errors import InputError
 from audio.io import write
@@ -18,7 +16,9 @@ from audio.loudness import integrated_loudness_lufs, match_loudness, true_peak_d
 from audio.waveform import Waveform
 from restyler.command import shown
 from restyler.model_folder import MANIFEST
-from restyler.pipeline import Progress, Settings, VocalRestylePipeline
+from restyler.pipeline import VocalRestylePipeline
+from restyler.progress import Progress
+from restyler.settings import Settings
 
 TRUE_PEAK_CEILING_DB = -1.1  # a tenth under −1 dBTP: meters differ by about that much
 
@@ -54,6 +54,7 @@ def load_model(folder: Path, device: str) -> VocalRestylePipeline:
     # rounding.
     torch.backends.cudnn.allow_tf32 = False
     diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()  # weights that don't fit are refused, no reason to warn as well
     return VocalRestylePipeline.from_pretrained(folder, device=place)
 
 
@@ -70,18 +71,6 @@ def _device(name: str) -> torch.device:
 def model_name(folder: Path) -> str:
     """Folder name and a hash over the manifest, which holds the hash of every file: says exactly which model it was."""
     return f"{folder.resolve().name} {hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]}"
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A progress bar on stderr, where that is a terminal; what it yields is told (steps done, steps in all)."""
-    with tqdm(desc=what, unit="step", disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def render(
@@ -103,13 +92,18 @@ def render(
     as its true peak stays under −1 dBTP. tags: what else to write into each file beside seed and settings.
     Raises InputError where a file can't be written.
     """
-    target_lufs = integrated_loudness_lufs(take) if loudness_lufs is None else loudness_lufs
+    take_lufs = integrated_loudness_lufs(take)
+    target_lufs = take_lufs if loudness_lufs is None else loudness_lufs
+    # Mixes are measured at the loudness of training: at that of a quiet take the gate at −70 LUFS would cut into them.
+    lift = 10 ** ((pipeline.defaults.loudness_lufs - take_lufs) / 20)
     mixes = pipeline.stream(take, settings, seeds=seeds, reference=reference, max_batch=max_batch, progress=progress)
     for samples, seed, path in zip(mixes, seeds, paths, strict=True):
         matched = match_loudness(
-            Waveform(samples, pipeline.codec.sample_rate), target_lufs, peak_db=TRUE_PEAK_CEILING_DB
+            Waveform(samples * lift, pipeline.codec.sample_rate), target_lufs, peak_db=TRUE_PEAK_CEILING_DB
         )
         said = vars(settings) | {"style": pipeline.style_of(settings, seed)}
+        if not settings.told and reference is None:
+            del said["guidance"]  # it had nothing to follow
         chosen = {name: str(value) for name, value in said.items() if value not in (None, {})}
         write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
         yield Mix(path, seed, chosen, matched.waveform, matched.limited)

@@ -18,6 +18,7 @@ from audio.waveform import Waveform
 from restyler.pictures import DYNAMIC_RANGE_DB, HIGHEST_HZ, LOWEST_HZ, envelope_path, spectrogram_db, spectrogram_png
 
 TEMPLATE = Path(__file__).with_name("report.html")
+MARK = '<meta name="generator" content="vocal-restyler">'
 RULER_HZ = (10_000, 1_000, 100)
 HIGHEST_KEY = 9  # versions are switched by one digit
 
@@ -64,6 +65,7 @@ def report_html(title: str, lead: str, versions: Sequence[Version]) -> str:
         for index, version in enumerate(versions)
     ]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        mark=MARK,
         title=_escape(title),
         lead=_escape(lead),
         versions="\n".join(blocks),
@@ -74,6 +76,15 @@ def report_html(title: str, lead: str, versions: Sequence[Version]) -> str:
         highest_hz=f"{HIGHEST_HZ:,.0f}",
         range_db=f"{DYNAMIC_RANGE_DB:.0f}",
     )
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page of `report_html`; no file that can't be read is."""
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(1024)
+    except OSError:
+        return False
 
 
 def _version_html(index: int, version: Version, loudness_lufs: float, gain_db: float, path: str, png: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, assignment, command, integer, number, shown
+from restyler.command import QUIETEST_LUFS, Parser, assignment, command, integer, number, shown
 
 
 def parser() -> Parser:
@@ -30,7 +30,8 @@ def parser() -> Parser:
         help="seed of mix_00; mix_01 has the next one and so on (default: %(default)s)")
     add("--style", metavar="NAME",
         help="one of the model's styles, see `restyler styles`; any: a style for each mix, drawn by its seed; none: "
-        "not told (default: any, or none where a reference or a control is given)")
+        "not told; one style for all keeps the mixes closer together (default: any, or none where a reference or a "
+        "control is given)")
     add("--reference", type=Path, metavar="FILE", help="a finished vocal whose style to take over (default: none)")
     add("--control", type=assignment, action="append", default=[], metavar="NAME=VALUE",
         help="what the mix is to change, as far as the model was taught controls: width_db=6; may be given several "
@@ -40,8 +41,8 @@ def parser() -> Parser:
     add("--sigma", type=float, metavar="S",
         help="how freely the mixes may differ from each other and from the take; 0: not at all (default: the model's)")
     add("--steps", type=int, metavar="N", help="solver steps per mix, 1 to 1000 (default: the model's)")
-    add("--lufs", type=number(-60, 0), metavar="L",
-        help="integrated loudness of the mixes in LUFS, -60 to 0 (default: the take's own)")
+    add("--lufs", type=number(QUIETEST_LUFS, 0), metavar="L",
+        help=f"integrated loudness of the mixes in LUFS, {QUIETEST_LUFS} to 0 (default: the take's own)")
     add("--batch", type=integer(1, 100), default=1, metavar="N",
         help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
     add("--device", default="auto", metavar="D",
@@ -59,24 +60,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from audio.errors import InputError
     from restyler.model_folder import BUNDLED
-    from restyler.pipeline import ANY_STYLE, NO_STYLE
-    from restyler.rendering import load_model, model_name, progress_bar, render
-    from restyler.takes import find_takes, make_folders, plan, read_take
+    from restyler.progress import progress_bar
+    from restyler.rendering import load_model, model_name, render
+    from restyler.settings import ANY_STYLE, NO_STYLE
+    from restyler.takes import find_takes, made_folders, plan, read_take
 
     controls = dict(options.control)
     if len(controls) < len(options.control):
         raise InputError("--control: each control can be set once")
-    told = options.reference is not None or bool(controls)
-    if options.guidance is not None and options.style == NO_STYLE and not told:
-        raise InputError("--guidance needs something to follow: a --style, a --reference or a --control")
     paths, passed_over = find_takes(options.takes)
-    takes = plan(paths, options.out, variations=options.variations, overwrite=options.overwrite)
-    for take in takes:
-        read_take(take.path)
-    reference = read_take(options.reference) if options.reference else None
+    takes = plan(
+        paths, options.out, variations=options.variations, overwrite=options.overwrite, reference=options.reference
+    )
     folder = options.model or BUNDLED
     pipeline = load_model(folder, options.device)
+    told = options.reference is not None or bool(controls)
     style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
+    if options.guidance is not None and style == NO_STYLE and not told:
+        raise InputError("--guidance needs something to follow: a --style, a --reference or a --control")
     settings = pipeline.settings(
         style=None if style == NO_STYLE else style,
         controls=controls,
@@ -84,24 +85,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         guidance=options.guidance,
         sigma=options.sigma,
     )
-    make_folders([take.mixes[0].parent for take in takes])
+    rate = pipeline.codec.sample_rate
+    for take in takes:
+        read_take(take.path, rate)
+    reference = read_take(options.reference, rate) if options.reference else None
 
-    for path in passed_over:
-        print(f"{shown(path)}: passed over, not an audio file by its name")
     tags = {"model": model_name(folder)} | ({"reference": options.reference.name} if options.reference else {})
-    for place, take in enumerate(takes, start=1):
-        with progress_bar(f"take {place} of {len(takes)}") as progress:
-            for mix in render(
-                pipeline,
-                read_take(take.path),
-                settings,
-                seeds=range(options.seed, options.seed + options.variations),
-                paths=take.mixes,
-                tags=tags,
-                reference=reference,
-                loudness_lufs=options.lufs,
-                max_batch=options.batch,
-                progress=progress,
-            ):
-                tqdm.write(mix.line())
+    with made_folders([take.mixes[0].parent for take in takes]):
+        for path in passed_over:
+            print(f"{shown(path)}: passed over, not an audio file by its name")
+        for place, take in enumerate(takes, start=1):
+            with progress_bar(f"take {place} of {len(takes)}") as progress:
+                for mix in render(
+                    pipeline,
+                    read_take(take.path, rate),
+                    settings,
+                    seeds=range(options.seed, options.seed + options.variations),
+                    paths=take.mixes,
+                    tags=tags,
+                    reference=reference,
+                    loudness_lufs=options.lufs,
+                    max_batch=options.batch,
+                    progress=progress,
+                ):
+                    tqdm.write(mix.line())
     return 0

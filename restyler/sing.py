@@ -13,7 +13,8 @@ from audio.loudness import true_peak_db
 from audio.score import Note, Rest, Voice, random_phrase
 from audio.singing import sing
 from audio.waveform import Waveform
-from restyler.command import Parser, command, integer, number
+from restyler.command import Parser, command, integer, number, shown
+from restyler.takes import made_folders
 
 SAMPLE_RATE_HZ = 48000
 PEAK_DB = -6.0
@@ -52,10 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    io.make_folder(options.out)
-    if any(options.out.iterdir()):
-        raise InputError(f"{options.out}: there are files in it already; sing into a new folder")
-    for voice in tqdm(range(options.voices), unit="voice"):
-        sing_voice(options.out, voice, seconds=options.seconds, seed=options.seed)
-    print(f"{options.voices} voices in {options.out}")
+    with made_folders([options.out]):
+        try:
+            used = any(options.out.iterdir())
+        except OSError as error:
+            raise InputError(f"{shown(options.out)}: cannot be read: {error.strerror}") from error
+        if used:
+            raise InputError(f"{shown(options.out)}: there are files in it already; sing into a new folder")
+        for voice in tqdm(range(options.voices), unit="voice"):
+            sing_voice(options.out, voice, seconds=options.seconds, seed=options.seed)
+    print(f"{options.voices} voices in {shown(options.out)}")
     return 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, command
+from restyler.command import Parser, command, shown
 
 
 @command
@@ -16,10 +16,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--model", type=Path, metavar="DIR", help="folder of a saved model (default: the bundled one)")
     folder = options.parse_args(argv).model
 
+    from audio.errors import InputError
     from restyler.model_folder import BUNDLED, check_manifest
 
     folder = folder or BUNDLED
     check_manifest(folder)
-    for name in json.loads((folder / "conditioner" / "config.json").read_text(encoding="utf-8"))["styles"]:
+    config = folder / "conditioner" / "config.json"
+    try:
+        names = json.loads(config.read_text(encoding="utf-8"))["styles"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{shown(config)}: no list of styles can be read from it") from None
+    for name in names:
         print(name)
     return 0

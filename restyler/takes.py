@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from audio.errors import InputError
 from audio.io import make_folder, read, require_signal
 from audio.loudness import integrated_loudness_lufs
 from audio.waveform import Waveform
-from restyler.command import shown
+from restyler.command import QUIETEST_LUFS, shown
 
 # What a folder of takes is searched for; a file named directly may have any suffix.
 AUDIO_SUFFIXES = frozenset(
@@ -56,24 +57,33 @@ def find_takes(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return takes, others
 
 
-def read_take(path: Path) -> Waveform:
-    """A take or reference that can be restyled. Raises InputError for what `audio.io.read` refuses, and for silence."""
+def read_take(path: Path, sample_rate: int) -> Waveform:
+    """A take or reference that can be restyled, at the model's sample rate: what lies above its band is no signal.
+
+    Raises InputError for what `audio.io.read` refuses, and for what is silent or quieter than −60 LUFS.
+    """
     waveform = read(path)
     require_signal(waveform, path)
-    if integrated_loudness_lufs(waveform) == -math.inf:
-        raise InputError(f"{shown(path)}: silent: all of it lies below -70 LUFS")
+    waveform = waveform.resampled(sample_rate)
+    loudness_lufs = integrated_loudness_lufs(waveform)
+    if loudness_lufs < QUIETEST_LUFS:
+        found = "silent: below -70 LUFS" if loudness_lufs == -math.inf else f"too quiet: {loudness_lufs:.1f} LUFS"
+        raise InputError(f"{shown(path)}: {found}; at least {QUIETEST_LUFS} LUFS needed")
     return waveform
 
 
-def plan(paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool) -> list[Take]:
+def plan(
+    paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool, reference: Path | None = None
+) -> list[Take]:
     """Where each take's mixes go: OUT/<stem>/mix_00.wav …
 
-    Raises InputError where two takes would share a folder, where a mix would replace a take, and, unless
-    `overwrite`, where it would replace any file.
+    Raises InputError where two takes would share a folder, where a mix would replace a take or the reference, and,
+    unless `overwrite`, where it would replace any file.
     """
     takes = [Take(path, tuple(out / path.stem / f"mix_{i:02d}.wav" for i in range(variations))) for path in paths]
     claimed: dict[str, Path] = {}
-    originals = {os.path.realpath(path) for path in paths}  # unlike Path.resolve it bears a link to itself
+    kept = dict.fromkeys(paths, "a take") | ({reference: "the reference"} if reference else {})
+    originals = {os.path.realpath(path): what for path, what in kept.items()}  # Path.resolve fails for a link to itself
     for take in takes:
         stem = take.path.stem
         if stem in (".", ".."):
@@ -85,17 +95,20 @@ def plan(paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool) 
                 "rename one, or use two calls with different --out"
             )
         for mix in take.mixes:
-            if os.path.realpath(mix) in originals:
-                raise InputError(f"{shown(mix)}: the mix would replace a take; use another --out")
+            original = originals.get(os.path.realpath(mix))
+            if original:
+                raise InputError(f"{shown(mix)}: the mix would replace {original}; use another --out")
             if os.path.lexists(mix) and not (overwrite and os.path.isfile(mix)):
                 raise InputError(f"{shown(mix)}: already exists; use another --out, or --overwrite")
     return takes
 
 
-def make_folders(folders: Sequence[Path]) -> None:
-    """Make the folders and try each by a file that vanishes again.
+@contextmanager
+def made_folders(folders: Sequence[Path]) -> Iterator[None]:
+    """Makes the folders and tries each by a file that vanishes again; in the end, also after a failure or Ctrl-C, those
+    it made that are still empty are removed.
 
-    Raises InputError where one can't be written to; the folders made until then are removed again.
+    Raises InputError where one can't be written to.
     """
     made: list[Path] = []
     try:
@@ -107,8 +120,8 @@ def make_folders(folders: Sequence[Path]) -> None:
                     pass
             except OSError as error:
                 raise InputError(f"{shown(folder)}: cannot be written to: {error.strerror}") from error
-    except InputError:
+        yield
+    finally:
         for path in reversed(made):
-            if os.path.isdir(path):
+            with suppress(OSError):  # not empty, or never made
                 path.rmdir()
-        raise

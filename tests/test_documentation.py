@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from restyler import cli
+from restyler import bench, cli
+from restyler.command import Main
 from restyler.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,9 +19,11 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("res
 
 
 def commands(document: Path) -> list[list[str]]:
-    """The words of every command in a document's indented blocks, a trailing backslash joining lines."""
+    """The words of every command in a document's indented blocks, a trailing backslash joining lines, and `inline`."""
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    lines += re.findall(r"`([^`]+)`", "\n".join(line for line in text.splitlines() if not line.startswith("    ")))
+    lines = [line.removeprefix(".venv/bin/") for line in lines]
     return [shlex.split(line, comments=True) for line in lines if re.match(r"(make|python|restyler|accelerate) ", line)]
 
 
@@ -30,19 +34,33 @@ COMMANDS = [
 ]
 
 
-def said_by(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What `restyler ARGUMENTS` prints."""
+def said_by(capsys: pytest.CaptureFixture[str], main: Main, *arguments: str) -> str:
+    """What a command prints."""
     try:
-        assert cli.main(arguments) == 0
+        assert main(arguments) == 0
     except SystemExit as end:  # argparse ends so after its help
         assert end.code == 0  # noqa: PT017
     return capsys.readouterr().out
+
+
+def explained_by(capsys: pytest.CaptureFixture[str], main: Main, *arguments: str) -> set[str]:
+    return set(re.findall(r"--[a-z-]+", said_by(capsys, main, *arguments)))
+
+
+def options(words: Sequence[str]) -> set[str]:
+    return {word for word in words if word.startswith("--")}
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_in_the_documents_can_be_typed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     if words[0] == "make":
         subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        return
+    if words[:3] == ["python", "-m", "restyler.bench"]:
+        assert options(words) <= explained_by(capsys, bench.main, "--help")
+        return
+    if words[:2] in (["restyler", "--help"], ["restyler", "--version"]):
+        said_by(capsys, cli.main, words[1])
         return
     if words[0] == "restyler":
         command, arguments = words[1], words[2:]
@@ -51,13 +69,12 @@ def test_a_command_in_the_documents_can_be_typed(words: list[str], capsys: pytes
         assert (ROOT / script).is_file()
         command, arguments = Path(script).stem, words[position + 1 :]
 
-    explained = set(re.findall(r"--[a-z-]+", said_by(capsys, command, "--help")))
-    assert {word for word in arguments if word.startswith("--")} <= explained
-    if command == "train":
+    assert options(arguments) <= explained_by(capsys, cli.main, command, "--help")
+    if command == "train" and arguments[:1] not in ([], ["CONFIG"]):
         load_config(ROOT / arguments[0], [word for word in arguments if re.match(r"[a-z_.]+=", word)])
     if "--style" in arguments:
         style = arguments[arguments.index("--style") + 1]
-        assert style in said_by(capsys, "styles").split()
+        assert style in said_by(capsys, cli.main, "styles").split()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -18,7 +18,7 @@ from torch import nn
 from audio.errors import InputError
 from conditioning.conditions import Conditions
 from diffusion.denoiser import Denoiser
-from diffusion.sampling import make_scheduler, prepare, sample
+from diffusion.sampling import count_estimates, make_scheduler, prepare, sample
 
 SOLVERS = ["euler", "heun", "dpmpp"]
 
@@ -108,7 +108,6 @@ def test_guidance(name: str, estimates: int, lively_denoiser: Callable[..., Deno
     raw, noise = (torch.randn(1, 6, 9, generator=generator) for _ in range(2))
     passes: list[bool] = []
     handle = denoiser.register_forward_pre_hook(lambda _, args: passes.append(bool(args[3].pooled.any())))
-    seen: list[tuple[int, int]] = []
 
     def at(guidance: float, conditions: Conditions | None = None, steps: int = 1) -> torch.Tensor:
         return sample(
@@ -121,12 +120,10 @@ def test_guidance(name: str, estimates: int, lively_denoiser: Callable[..., Deno
             noise=noise,
             window_frames=50,
             context_frames=5,
-            progress=lambda done, total: seen.append((done, total)),
         )
 
     at(1.0, steps=4)
     assert passes == [True] * estimates
-    assert seen == [(i + 1, estimates) for i in range(estimates)]
     passes.clear()
     at(2.0, steps=4)
     assert sorted(passes) == [False] * estimates + [True] * estimates
@@ -185,6 +182,20 @@ def test_no_window_is_longer_than_asked_for(lively_denoiser: Callable[..., Denoi
     raw = torch.randn(1, 6, 500, generator=generator)
     run(denoiser, raw, raw, steps=1, window_frames=60, context_frames=10)
     assert lengths == {60}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("frames", [9, 163])
+def test_progress_is_told_after_every_estimate_of_a_window(name: str, frames: int, generator: torch.Generator) -> None:
+    network = LocalNetwork()
+    passes, seen = [], []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    raw = torch.randn(2, 6, frames, generator=generator)
+    cut = {"window_frames": 40, "context_frames": 4}
+    run(network, raw, raw, name, steps=3, progress=lambda: seen.append(len(passes)), **cut)
+    estimates = count_estimates(make_scheduler(name), steps=3, frames=frames, **cut)
+    assert seen == list(range(1, estimates + 1))
+    assert len(passes) == estimates
 
 
 def test_each_item_of_a_batch_is_what_it_is_alone(lively_denoiser: Callable[..., Denoiser], generator) -> None:

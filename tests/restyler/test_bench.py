@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -6,7 +8,11 @@ import pytest
 import torch
 
 from audio import io
+from audio.features import brightness_db
+from audio.waveform import Waveform
+from conditioning.conditioner import StyleConditioner
 from restyler import bench, bundle
+from restyler.bench_diversity import print_diversity, spread_db
 from restyler.pipeline import VocalRestylePipeline
 
 
@@ -37,14 +43,50 @@ def test_distances_are_zero_where_the_mix_is_the_take(model, vocal, tmp_path, ca
     assert float(found["raw take (floor)"]) == 0
     assert float(found["raw take through the codec"]) == float(found["the mix through the codec (ceiling)"]) > 0
     assert float(found["ours, best of four"]) <= float(found["ours, expected draw"])
-    assert float(found["encode"]) > 0 and "peak memory" in found
+    assert float(found["encode"]) > 0
+    assert re.search(r"\npeak memory of all this +\d+\.\d\d GiB\n$", printed)
+    for row in ("a style drawn by each seed", "one style"):
+        (spreads,) = re.findall(rf"^  {row} +(.*)$", printed, re.MULTILINE)
+        assert len(spreads.split()) == 4 and all(0 < float(spread) < 60 for spread in spreads.split())
     assert "style told for 1" in printed
 
 
 def test_sung_pairs_need_no_recordings(model, capsys):
     assert bench.main(["--model", str(model), "--limit", "1", "--seconds", "2"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"raw take \(floor\) +0\.\d", printed) and "1 pairs" in printed
+    (distance,) = re.findall(r"raw take \(floor\) +([\d.]+)", printed)
+    assert 0.1 < float(distance) < 10 and "1 pairs" in printed
+
+
+def test_denoised_is_what_a_user_gets(build_pipeline, vocal, capsys):
+    """Style and guidance as sample.py has them by default: as many passes of the network."""
+    pipeline, passes = build_pipeline(guidance=2.0), []
+    bench.print_speed(pipeline, 2)
+    pipeline.denoiser.register_forward_hook(lambda *_: passes.append(1))
+    list(pipeline.stream(vocal(2, 48_000), pipeline.settings(style="any"), seeds=[0], max_batch=1))
+    assert re.search(rf"denoiser evaluations a mix +{len(passes)} windows", capsys.readouterr().out)
+    assert len(passes) == 3 * 2 * 2  # windows, steps, with and without the style
+
+
+def test_diversity_of_a_model_without_styles(pipeline, vocal, tmp_path, capsys):
+    io.write(tmp_path / "take.wav", vocal(1, 48_000), tags={})
+    bare = StyleConditioner(pipeline.codec.latent_dim, 16, [], list(pipeline.defaults.controls), 8)
+    parts = pipeline.components | {"conditioner": bare}
+    untold = VocalRestylePipeline(**parts, sampling=dict(pipeline.config.sampling))
+    print_diversity(untold, [tmp_path / "take.wav"], (0, 1))
+    (row,) = re.findall(r"^  nothing told +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert all(float(spread) > 0 for spread in row.split())
+
+
+def test_the_spread_of_mixes_without_noise_is_none(pipeline, vocal):
+    still = VocalRestylePipeline(**pipeline.components, sampling=dict(pipeline.config.sampling) | {"sigma": 0.0})
+    take = vocal(1, 48_000)
+    assert max(spread_db(still, take, pipeline.styles[0], (0, 1)).values()) < 0.01
+    drawn = spread_db(still, take, "any", (0, 1))
+    settings = still.settings(style="any")
+    mixes = [still(take, seeds=[seed], style=still.style_of(settings, seed))[0] for seed in (0, 1)]
+    brightness = [brightness_db(Waveform(mix, 48_000)) for mix in mixes]
+    assert drawn["brightness_db"] == pytest.approx(abs(brightness[0] - brightness[1]), abs=0.01)
 
 
 def test_a_bundle_is_half_the_size_and_sounds_the_same(model, vocal, card, tmp_path):
@@ -76,3 +118,28 @@ def test_bundles_that_can_not_be_made(model, card, tmp_path, capsys, arguments, 
     assert bundle.main([str(model), str(tmp_path / "out"), "--card", str(card), *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/bundle", "empty", "x" * 300, "/proc/bundle"])
+def test_a_bundle_goes_where_nothing_is(model, card, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert bundle.main([str(model), str(tmp_path / place), "--card", str(card)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / place) in line or str((tmp_path / place).parent) in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bundle_that_fails_half_way_leaves_nothing(model, card, tmp_path, capsys, monkeypatch):
+    """The disk is full when the last file comes."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = sorted(tmp_path.rglob("*"))
+    assert bundle.main([str(model), str(tmp_path / "new" / "bundle"), "--card", str(card)]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

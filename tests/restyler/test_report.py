@@ -32,7 +32,7 @@ from restyler.pictures import (
     spectrogram_db,
     spectrogram_png,
 )
-from restyler.report import Version, report_html
+from restyler.report import MARK, Version, is_report, report_html
 
 RATE = 48_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -98,6 +98,14 @@ def test_given_text_is_shown_and_never_run(page: Page) -> None:
     assert len(page.all("script")) == 1
     assert all("onerror" not in attributes for _, attributes in page.tags)
     assert page.text.count(HOSTILE) == 4  # title, heading, name, style
+
+
+def test_a_page_is_known_by_its_mark(source: str, tmp_path: Path) -> None:
+    (tmp_path / "ours.html").write_text(source, encoding="utf-8")
+    (tmp_path / "other.html").write_text(source.replace(MARK, ""), encoding="utf-8")
+    assert is_report(tmp_path / "ours.html")
+    assert not is_report(tmp_path / "other.html")
+    assert not is_report(tmp_path / "absent.html")
 
 
 def test_bytes_that_are_no_utf8_can_be_shown(versions: list[Version]) -> None:
@@ -316,3 +324,19 @@ def test_the_page_works_in_a_browser(source: str, tmp_path: Path) -> None:
     assert seen["position"] == pytest.approx(0.3, abs=0.001)
     assert seen["clicked"] == [pytest.approx(0.25, abs=0.01), True, pytest.approx(25, abs=1)]
     assert seen["still"]
+
+
+@pytest.mark.skipif(CHROMIUM is None or shutil.which("bash") is None, reason="needs Chromium and bash")
+def test_a_sound_that_cannot_be_decoded_leaves_the_browsers_own_players(source: str, tmp_path: Path) -> None:
+    file = tmp_path / "index.html"
+    file.write_text(source, encoding="utf-8")
+    seen = in_browser(
+        file,
+        """(async () => {
+          versions[1].audio.src = "data:audio/flac;base64,AAAA";
+          for (let i = 0; i < 2; i++) await toggle();
+          return [playing(), context === null, getComputedStyle(versions[0].audio).display,
+                  getComputedStyle(document.querySelector(".transport")).display];
+        })()""",
+    )
+    assert seen == [False, True, "block", "none"]

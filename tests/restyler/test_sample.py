@@ -22,8 +22,13 @@ import pytest
 import scipy.signal
 import soundfile
 
+from audio.errors import InputError
 from audio.io import read_tags
 from audio.waveform import Waveform
+from conditioning.conditioner import StyleConditioner
+from restyler.pipeline import VocalRestylePipeline
+from restyler.rendering import render
+from restyler.takes import made_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 Vocal = Callable[..., Waveform]
@@ -46,6 +51,12 @@ def loudness_lufs(samples: np.ndarray, rate: int) -> float:
 
 def true_peak_db(samples: np.ndarray) -> float:
     return float(20 * np.log10(np.abs(scipy.signal.resample_poly(samples, 16, 1, axis=0)).max()))
+
+
+def without_styles(pipeline: VocalRestylePipeline) -> VocalRestylePipeline:
+    bare = StyleConditioner(pipeline.codec.latent_dim, 16, [], list(pipeline.defaults.controls), 8)
+    parts = pipeline.components | {"conditioner": bare}
+    return VocalRestylePipeline(**parts, sampling=dict(pipeline.config.sampling))
 
 
 # -- the files
@@ -153,6 +164,43 @@ def test_loudness_can_be_asked_for_and_the_peak_wins(
     assert level_of_difference_db(loud, quiet * factor) < -110
 
 
+def test_a_mix_that_comes_out_far_below_a_quiet_take_is_matched_all_the_same(
+    build_pipeline: Callable[..., VocalRestylePipeline], vocal: Vocal, tmp_path: Path
+) -> None:
+    """At the take's −59 LUFS it would lie under the gate of −70 LUFS, and so have no loudness."""
+    pipeline = build_pipeline()
+    decode = pipeline.codec.decode
+    pipeline.codec.decode = lambda latents, *, samples: 0.1 * decode(latents, samples=samples)
+    take = vocal(1.0, 48_000)
+    gain = 10 ** ((-59 - loudness_lufs(take.samples[0].numpy(), 48_000)) / 20)
+    quiet = Waveform(take.samples * gain, 48_000)
+    list(render(pipeline, quiet, pipeline.settings(), seeds=[0], paths=[tmp_path / "mix.wav"], tags={}))
+    assert loudness_lufs(*soundfile.read(tmp_path / "mix.wav")) == pytest.approx(-59, abs=0.1)
+
+
+@pytest.mark.parametrize("style", ["none", "any"])
+def test_guidance_stands_in_a_file_only_where_it_had_something_to_follow(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, style: str
+) -> None:
+    assert sample(vocal_file("take.wav"), "--variations", 1, "--style", style) == 0
+    assert ("guidance" in read_tags(tmp_path / "out" / "take" / "mix_00.wav")) == (style == "any")
+
+
+def test_a_model_without_styles_follows_no_guidance(
+    pipeline: VocalRestylePipeline, sample: Run, vocal_file: Callable[..., Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    without_styles(pipeline).save_pretrained(tmp_path / "model")
+    arguments = [vocal_file("take.wav"), "--model", tmp_path / "model", "--variations", 1]
+    assert sample(*arguments, "--guidance", 3) == 2
+    assert "--guidance needs something to follow" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert sample(*arguments) == 0
+    assert "guidance" not in read_tags(tmp_path / "out" / "take" / "mix_00.wav")
+    assert sample(*arguments, "--guidance", 3, "--control", "space_db=3", "--overwrite") == 0
+    assert read_tags(tmp_path / "out" / "take" / "mix_00.wav")["guidance"] == "3.0"
+
+
 def test_a_folder_is_a_batch(
     sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +253,36 @@ def test_a_take_is_never_replaced(sample: Run, vocal_file: Callable[..., Path], 
     assert take.read_bytes() == before
 
 
+def test_the_reference_is_never_replaced(
+    sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mix one likes best is a likely reference, and it lies where the next mixes go."""
+    take = vocal_file("take.wav")
+    reference = vocal_file("out/take/mix_01.wav", channels=2)
+    before = reference.read_bytes()
+    assert sample(take, "--reference", reference, "--overwrite") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(reference) in line and "reference" in line
+    assert reference.read_bytes() == before
+    assert [file.name for file in reference.parent.iterdir()] == ["mix_01.wav"]
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, InputError])
+def test_folders_without_a_mix_go_and_those_with_one_stay(tmp_path: Path, ending: type[BaseException]) -> None:
+    def interrupted_after(*mixes: str) -> None:
+        with made_folders([tmp_path / "out" / "first", tmp_path / "out" / "second"]):
+            for mix in mixes:
+                (tmp_path / "out" / mix).write_text("")
+            raise ending
+
+    with pytest.raises(ending):
+        interrupted_after()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ending):
+        interrupted_after("first/mix_00.wav")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["first", "mix_00.wav", "out"]
+
+
 def test_takes_of_one_name_are_not_mixed_up(
     sample: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,7 +322,7 @@ def test_mixes_appear_one_by_one_under_a_progress_bar_and_ctrl_c_leaves_whole_fi
     os.close(terminal)
     os.close(leader)
     assert b"take 1 of 1" in shown
-    assert re.search(rb" [1-9][0-9]*/3000 ", shown)  # 100 mixes of 30 steps
+    assert re.search(rb" [1-9][0-9]*/3101 ", shown)  # encoded once, 100 mixes of 30 steps and a decoding each
     assert shown.rstrip().endswith(b"interrupted")
     files = sorted(folder.iterdir())
     assert 2 <= len(files) < 100

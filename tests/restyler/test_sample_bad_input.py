@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyloudnorm
 import pytest
 import soundfile
 
@@ -48,6 +49,11 @@ def empty_folder(folder: Path) -> Path:
     return folder / "nothing"
 
 
+def at_lufs(loudness_lufs: float) -> np.ndarray:
+    return TONE * 10 ** ((loudness_lufs - pyloudnorm.Meter(48_000).integrated_loudness(np.stack([TONE] * 2, 1))) / 20)
+
+
+TONE_30_KHZ = np.sin(np.arange(96_000) * 2 * np.pi * 30 / 96)
 TONE = np.sin(np.arange(48_000) * 0.05) * 0.3
 BAD_TAKES: dict[str, Callable[[Path], Path]] = {
     "missing": lambda folder: folder / "missing.wav",
@@ -56,6 +62,9 @@ BAD_TAKES: dict[str, Callable[[Path], Path]] = {
     "zero-length": lambda folder: written(folder, np.zeros(0)),
     "silent": lambda folder: written(folder, np.zeros(48_000)),
     "as good as silent": lambda folder: written(folder, TONE * 10 ** (-75 / 20), subtype="FLOAT"),
+    "hardly there": lambda folder: written(folder, at_lufs(-69.9), subtype="FLOAT"),
+    "too quiet": lambda folder: written(folder, at_lufs(-61), subtype="FLOAT"),
+    "above hearing": lambda folder: written(folder, np.hanning(96_000) * TONE_30_KHZ, rate=96_000, subtype="FLOAT"),
     "not audio": lambda folder: raw_bytes(folder, b"Dear diary, today I sang.\n" * 99),
     "not finite": lambda folder: written(folder, np.where(np.arange(48_000) == 9, np.nan, TONE), subtype="FLOAT"),
     "8 channels": lambda folder: written(folder, np.stack([TONE] * 8, axis=1)),
@@ -81,6 +90,14 @@ def test_a_bad_take_refuses_the_whole_call(
     assert str(culprit) in line
     assert out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_the_quietest_take_that_is_restyled(sample: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(written(tmp_path, at_lufs(-59), subtype="FLOAT"), "--variations", 1) == 0
+    samples, rate = soundfile.read(tmp_path / "out" / "bad" / "mix_00.wav")
+    assert pyloudnorm.Meter(rate).integrated_loudness(samples) == pytest.approx(-59, abs=0.1)
+    assert sample(written(tmp_path, at_lufs(-61), subtype="FLOAT"), "--overwrite") == 2
+    assert "bad.wav: too quiet: -61.0 LUFS; at least -60 LUFS needed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

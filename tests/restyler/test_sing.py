@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +38,35 @@ def test_it_never_mixes_with_what_is_there(tmp_path: Path, capsys: pytest.Captur
     assert main([str(tmp_path), "--voices", "1"]) == 2
     assert str(tmp_path) in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "x" * 300, "/proc/voices", "loop"])
+def test_an_output_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    if place.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("needs a Linux /proc")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "loop").symlink_to("loop")
+    assert main([str(tmp_path / place), "--voices", "1", "--seconds", "1"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / place}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+
+
+def test_a_folder_that_may_not_be_read_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: only its owner may enter that
+        folder = Path(name) / "closed"
+        folder.mkdir()
+        folder.parent.chmod(0o755)
+        folder.chmod(0o333)
+        root = os.geteuid() == 0
+        if root:  # root may read everything
+            os.seteuid(65534)
+        try:
+            assert main([str(folder), "--voices", "1", "--seconds", "1"]) == 2
+        finally:
+            if root:
+                os.seteuid(0)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"error: {folder}: cannot be read: Permission denied"
