@@ -3,7 +3,8 @@
 restyler train CONFIG [section.key=value …] [--run-dir DIR] [--dry-run]
 
 To resume, run the same command again. SIGTERM or Ctrl-C finishes the step, saves, and exits with 143 or 130.
-Many processes: accelerate launch [--num_processes N] train.py CONFIG …
+Many GPUs: accelerate launch [--num_processes N] train.py CONFIG …
+Many processes on CPUs: ACCELERATE_USE_CPU=true torchrun --nproc_per_node N train.py CONFIG …
 """
 
 from __future__ import annotations
