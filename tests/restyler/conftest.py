@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from audio import io
 from audio.singing import demo_take
@@ -67,6 +68,15 @@ def make_vocal(seconds: float, sample_rate: int, *, channels: int = 1, seed: int
     harmonics = sum(torch.sin(2 * torch.pi * 200 * k * time + seed) / k for k in range(1, 12))
     noise = torch.randn(channels, len(time), generator=generator)
     return Waveform((envelope * harmonics + 0.01 * noise).float(), sample_rate)
+
+
+@pytest.fixture
+def fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps its state per process; every run of these tests stands for a process of its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    PartialState._reset_state()
 
 
 @pytest.fixture(scope="session")
