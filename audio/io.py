@@ -74,6 +74,17 @@ def duration_s(path: str | Path) -> float:
         return sum(map(len, _blocks(source, _shown(path)))) / source.samplerate
 
 
+def blocks(path: str | Path) -> Iterator[Waveform]:
+    """The samples that `read` gives, in order and in blocks of some seconds, in bounded memory.
+
+    What is read has been checked; what is wrong further on shows when it is reached. Raises InputError where `read`
+    does, for a file that is too short after its last block.
+    """
+    with _opened(path) as source:
+        for frames in _blocks(source, _shown(path)):
+            yield Waveform(torch.from_numpy(frames.T.copy()), source.samplerate)
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     """An audio file for reading; whatever is wrong with it, then or while it is read, becomes an InputError."""

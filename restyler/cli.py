@@ -14,8 +14,10 @@ COMMANDS = {
     "sample": ("restyler.sample", "restyle raw vocal takes"),
     "styles": ("restyler.styles", "list the styles of a model"),
     "train": ("restyler.train", "train on pairs of raw takes and mixes"),
+    "prepare": ("restyler.prepare.command", "make a training set of latents from raw takes and finished mixes"),
     "join": ("restyler.join", "make one folder of pairs from several"),
     "bundle": ("restyler.bundle", "write a trained model in half precision, with its card"),
+    "separate": ("restyler.separate", "extract the vocal of finished songs"),
     "sing": ("restyler.sing", "write dry takes by random voices of the project's own"),
     "synthesize": ("restyler.synthesize", "make pairs from dry voices and effect chains"),
 }

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -34,6 +34,24 @@ class FolderData(Section):
     validation_fraction: Probability
     loudness_lufs: Loudness
     cache: str
+
+
+class PreparedSetChoice(Section):
+    path: str
+    weight: Positive
+
+
+class PreparedData(Section):
+    kind: Literal["prepared"]
+    sets: Annotated[list[PreparedSetChoice], Field(min_length=1)]
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _paths_alone(cls, sets: Any) -> Any:
+        """A path alone weighs 1."""
+        if not isinstance(sets, list):
+            return sets
+        return [{"path": item, "weight": 1} if isinstance(item, str) else item for item in sets]
 
 
 class SyntheticData(Section):
@@ -167,7 +185,7 @@ class DenoiserConfig(Section):
 
     task: Literal["denoiser"]
     seed: NonNegative
-    data: FolderData | SyntheticData = Field(discriminator="kind")
+    data: PreparedData | FolderData | SyntheticData = Field(discriminator="kind")
     codec: PocketCodecChoice | EncodecChoice = Field(discriminator="kind")
     start: RandomStart | ModelStart = Field(discriminator="kind")
     conditioner: ConditionerSection
@@ -195,6 +213,7 @@ class DenoiserConfig(Section):
 
 
 Config = DenoiserConfig | CodecConfig
+Checked = TypeVar("Checked", bound=Section)
 TASKS: dict[str, type[Config]] = {"denoiser": DenoiserConfig, "codec": CodecConfig}
 
 
@@ -210,7 +229,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return validate(tree, TASKS[task], str(path))
 
 
-def validate(tree: Tree, schema: type[Config], source: str) -> Config:
+def validate(tree: Tree, schema: type[Checked], source: str) -> Checked:
     """Validates in JSON mode, where strict types still let a list become a tuple."""
     try:
         return schema.model_validate_json(json.dumps(tree))
@@ -263,8 +282,9 @@ def _members(place: FieldInfo | None) -> dict[str, type[Section]]:
 
 
 def _section_of(place: FieldInfo) -> type[Section] | None:
-    annotation = place.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+    """The section that a field holds, alone or in a list."""
+    candidates = (place.annotation, *get_args(place.annotation))
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, Section)), None)
 
 
 def _suggest(key: str, allowed: Sequence[str]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from audio.errors import InputError
 from restyler.latents import LatentCache, Recording
 from restyler.pairs import Pair
+from restyler.seeds import generator as generator_for
 
 MAX_LENGTH_DIFFERENCE_S = 1.0
 Example = dict[str, torch.Tensor]
@@ -28,6 +30,15 @@ class Statistics:
     residual_std: torch.Tensor
     control_mean: torch.Tensor
     control_std: torch.Tensor
+
+
+class Examples(Protocol):
+    """One split of the data, whatever it is read from."""
+
+    styles: list[str]
+
+    def numbered(self, number: int, *, seed: int, purpose: str) -> Example:
+        """Example `number` of a run: a pure function of its three arguments. Fields as `LatentPairs.example` says."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,9 @@ class LatentPairs:
             if item.pair.chain:
                 self._chains[item.pair.chain].append(index)
 
+    def numbered(self, number: int, *, seed: int, purpose: str) -> Example:
+        return self.example(generator_for(seed, purpose, number))
+
     def example(self, generator: torch.Generator) -> Example:
         """One crop, with every second of the split equally likely; short pairs are padded and masked.
 
@@ -101,11 +115,11 @@ class LatentPairs:
         reference = self._reference(index, start, stop, generator)
         style = item.pair.style
         return {
-            "raw": _pad(raw, self.crop_frames),
-            "mix": _pad(mix, self.crop_frames),
+            "raw": pad(raw, self.crop_frames),
+            "mix": pad(mix, self.crop_frames),
             "frame_mask": mask,
             "style": torch.tensor(self.styles.index(style) if style else -1),
-            "reference": _pad(reference, self.reference_frames),
+            "reference": pad(reference, self.reference_frames),
             "reference_frames": torch.tensor(reference.shape[1]),
             "controls": (item.controls(self.controls) - self.statistics.control_mean) / self.statistics.control_std,
         }
@@ -133,5 +147,6 @@ class LatentPairs:
         return self._read(item.mix, at, at + length)
 
 
-def _pad(latents: torch.Tensor, frames: int) -> torch.Tensor:
+def pad(latents: torch.Tensor, frames: int) -> torch.Tensor:
+    """[latent up to frames] with zeros behind, [latent frames]."""
     return torch.nn.functional.pad(latents, (0, frames - latents.shape[1]))

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from audio.errors import InputError
 from diffusion.loss import sample_times
 from restyler.config import BridgePath, DenoiserConfig
-from restyler.data import Example, LatentPairs
+from restyler.data import Example, Examples
 from restyler.seeds import generator
+
+T = TypeVar("T")
 
 
 class TrainingExamples(Dataset[Example]):
     """Example number n of a run: crop, time, σ, noise and guidance dropout, each from its own generator."""
 
-    def __init__(self, pairs: LatentPairs, config: DenoiserConfig) -> None:
+    def __init__(self, pairs: Examples, config: DenoiserConfig) -> None:
         self.pairs, self.config = pairs, config
 
     def __getitem__(self, number: int) -> Example:
         config = self.config
-        example = self.pairs.example(generator(config.seed, "crop", number))
+        example = self.pairs.numbered(number, seed=config.seed, purpose="crop")
         draws = generator(config.seed, "time", number)
         t = sample_times(1, generator=draws, **config.time.model_dump())
         return drop(example, config, generator(config.seed, "dropout", number)) | {
@@ -38,7 +42,7 @@ class ValidationExamples(Dataset[Example]):
     first step of sampling; at smaller t, z_t shows a part of the mix.
     """
 
-    def __init__(self, pairs: LatentPairs, config: DenoiserConfig) -> None:
+    def __init__(self, pairs: Examples, config: DenoiserConfig) -> None:
         self.pairs, self.config = pairs, config
 
     def __len__(self) -> int:
@@ -46,7 +50,7 @@ class ValidationExamples(Dataset[Example]):
 
     def __getitem__(self, number: int) -> Example:
         take, bucket = divmod(number, self.config.validation.buckets)
-        example = self.pairs.example(generator(self.config.seed, "validation crop", take))
+        example = self.pairs.numbered(take, seed=self.config.seed, purpose="validation crop")
         return example | {
             "told": torch.tensor(True),
             "bucket": torch.tensor(bucket),
@@ -103,3 +107,18 @@ class ShareSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return (self.steps - self.first) * self.share
+
+
+def plainly(batches: Iterable[T]) -> Iterator[T]:
+    """The batches of a loader; an InputError that one of its worker processes met comes out as the line it was.
+
+    PyTorch raises it here again, with the traceback of the worker as its text.
+    """
+    problem = ""
+    try:
+        yield from batches
+    except InputError as error:
+        problem = str(error).rpartition(f"{InputError.__module__}.{InputError.__qualname__}: ")[2].rstrip("\n")
+        error.__traceback__ = None  # it holds the loader in a cycle: its processes would stay until a collection
+    if problem:
+        raise InputError(problem)

@@ -11,9 +11,10 @@ from torch import nn
 from codec.pocket import PocketCodec
 from restyler.building import TrainingModel, build_codec, build_model, example_frames
 from restyler.codec_config import CodecConfig
-from restyler.config import Config, DenoiserConfig, EncodecChoice
+from restyler.config import Config, DenoiserConfig, EncodecChoice, PreparedData
 from restyler.export import check_exportable
 from restyler.pairs import read_pairs, style_names
+from restyler.prepared_sets import open_sets
 from restyler.synthetic import CHAINS
 
 
@@ -43,16 +44,14 @@ def describe_codec(config: CodecConfig) -> str:
 
 
 def describe_denoiser(config: DenoiserConfig) -> str:
-    if config.data.kind == "synthetic":
-        styles = sorted(CHAINS)
-    else:
-        styles = style_names(read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction))
     # Official EnCodec weights are not fetched for this: any weights have their sizes.
     choice = config.codec
-    if isinstance(choice, EncodecChoice) and choice.weights == "official":
+    unfetched = isinstance(choice, EncodecChoice) and choice.weights == "official"
+    if unfetched:
         choice = choice.model_copy(update={"weights": "random"})
     codec = build_codec(choice, seed=config.seed)
-    check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz)
+    styles, loudness_lufs, material = describe_data(config, None if unfetched else codec.fingerprint())
+    check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs)
     model = build_model(config, codec, styles)
     frames, reference_frames = example_frames(config, codec)
     trained = count(model)
@@ -62,6 +61,7 @@ def describe_denoiser(config: DenoiserConfig) -> str:
     audio_s = config.training.batch_size * config.training.crop_s
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        f"data           {material}",
         f"styles         {len(styles)}: {', '.join(styles) or 'none'}",
         f"codec          {count(codec):>12,} parameters (not trained)",
         f"conditioner    {count(model.conditioner):>12,} parameters",
@@ -72,6 +72,19 @@ def describe_denoiser(config: DenoiserConfig) -> str:
         f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
     ]
     return "\n".join(lines)
+
+
+def describe_data(config: DenoiserConfig, codec_fingerprint: str | None) -> tuple[list[str], float, str]:
+    """Styles, loudness in LUFS, and the size of what there is to train on, in words."""
+    data = config.data
+    if isinstance(data, PreparedData):
+        sets = open_sets(data, codec_fingerprint=codec_fingerprint)
+        hours = f"{sets.train_s / 3600:.2f} h in {sets.train.segments} segments of {len(sets.train.splits)} sets"
+        return sets.styles, sets.loudness_lufs, f"{hours}, {sets.validation.segments} segments to validate on"
+    if data.kind == "synthetic":
+        return sorted(CHAINS), data.loudness_lufs, f"{data.takes} takes of {data.seconds:g} s"
+    pairs = read_pairs(Path(data.path), validation_fraction=data.validation_fraction)
+    return style_names(pairs), data.loudness_lufs, f"{len(pairs)} pairs"
 
 
 def count(module: nn.Module) -> int:

@@ -23,7 +23,9 @@ from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults
 STEP = ".step"  # hidden: a mark of the run, no part of the model
 
 
-def check_exportable(config: DenoiserConfig, styles: Sequence[str], *, frame_rate_hz: float) -> None:
+def check_exportable(
+    config: DenoiserConfig, styles: Sequence[str], *, frame_rate_hz: float, loudness_lufs: float
+) -> None:
     """What would be refused at the first export, or by the first to sample from it, is refused before training.
 
     Raises InputError.
@@ -37,7 +39,7 @@ def check_exportable(config: DenoiserConfig, styles: Sequence[str], *, frame_rat
     except ValueError as error:
         raise InputError(f"sampling.window_s, sampling.context_s: {error}") from None
     try:
-        defaults = sampling_defaults(config, {}, frame_rate_hz=frame_rate_hz)
+        defaults = sampling_defaults(config, {}, frame_rate_hz=frame_rate_hz, loudness_lufs=loudness_lufs)
     except ValidationError as error:
         (item, *_) = error.errors()
         allowed = item["msg"].removeprefix("Input ")
@@ -51,9 +53,10 @@ def window_and_context(config: DenoiserConfig, frame_rate_hz: float) -> tuple[in
 
 
 def sampling_defaults(
-    config: DenoiserConfig, controls: Mapping[str, tuple[float, float]], *, frame_rate_hz: float
+    config: DenoiserConfig, controls: Mapping[str, tuple[float, float]], *, frame_rate_hz: float, loudness_lufs: float
 ) -> SamplingDefaults:
-    """What the config says about sampling, and mean and deviation of each control as measured."""
+    """What the config says about sampling, the loudness of the data, and mean and deviation of each control as
+    measured."""
     window_frames, context_frames = window_and_context(config, frame_rate_hz)
     return SamplingDefaults(
         steps=config.sampling.steps,
@@ -61,7 +64,7 @@ def sampling_defaults(
         sigma=config.sampling.sigma,
         window_frames=window_frames,
         context_frames=context_frames,
-        loudness_lufs=config.data.loudness_lufs,
+        loudness_lufs=loudness_lufs,
         controls=dict(controls),
     )
 
@@ -73,11 +76,13 @@ def export_pipeline(
     statistics: Statistics,
     config: DenoiserConfig,
     *,
+    loudness_lufs: float,
     step: int,
 ) -> None:
     """Writes `folder` anew from the model's present weights; at every moment it is a complete model or absent.
 
-    step: of which training step the weights are; `exported_step` tells it.
+    loudness_lufs: of the recordings that were encoded. step: of which training step the weights are; `exported_step`
+    tells it.
     """
     spreads = zip(statistics.control_mean.tolist(), statistics.control_std.tolist(), strict=True)
     controls = dict(zip(config.conditioner.controls, spreads, strict=True))
@@ -86,7 +91,9 @@ def export_pipeline(
         conditioner=copy.deepcopy(model.conditioner),
         denoiser=copy.deepcopy(model.denoiser),
         scheduler=make_scheduler(config.sampling.scheduler),
-        sampling=sampling_defaults(config, controls, frame_rate_hz=codec.frame_rate_hz).model_dump(mode="json"),
+        sampling=sampling_defaults(
+            config, controls, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs
+        ).model_dump(mode="json"),
         training=config.model_dump(mode="json"),
     )
 

@@ -12,13 +12,15 @@ from accelerate import Accelerator
 
 from codec.base import LatentCodec
 from restyler.building import build_codec, example_frames
-from restyler.config import DenoiserConfig, EncodecChoice
-from restyler.data import LatentPairs, Statistics, latent_pairs
+from restyler.config import DenoiserConfig, EncodecChoice, FolderData, PreparedData, SyntheticData
+from restyler.data import Examples, LatentPairs, Statistics, latent_pairs
 from restyler.export import check_exportable
 from restyler.latents import LatentCache
+from restyler.mixture import PreparedExamples
 from restyler.pairs import Pair, read_pairs, refuse_leaks, style_names
+from restyler.prepared_sets import open_sets
 from restyler.processes import one_verdict
-from restyler.statistics import measure
+from restyler.statistics import measure, measure_prepared
 from restyler.synthetic import synthetic_pairs
 
 
@@ -27,29 +29,67 @@ class Material:
     """Codec and data of a run."""
 
     codec: LatentCodec
-    train: LatentPairs
-    validation: LatentPairs
+    train: Examples
+    validation: Examples
     statistics: Statistics
+    loudness_lufs: float
     facts: dict[str, Any]
 
 
 def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
-    """Reads or makes the pairs, encodes what the cache lacks (each process its share), and measures statistics.
+    """Codec and data by the config. Raises InputError for data and settings that training or its export could not use.
 
-    Raises InputError for pairs, audio and settings that training or its export could not use; but for the audio,
-    before anything is encoded.
+    Prepared sets are opened; pairs are read or made, and what the cache lacks of them is encoded, each process its
+    share. All but the audio is checked before anything is encoded.
     """
     codec = build_codec(config.codec, seed=config.seed)
-    if config.data.kind == "synthetic":
+    if isinstance(config.data, PreparedData):
+        with one_verdict():
+            return _prepared_material(config, config.data, codec)
+    return _pairs_material(config, config.data, codec, accelerator)
+
+
+def _prepared_material(config: DenoiserConfig, data: PreparedData, codec: LatentCodec) -> Material:
+    sets = open_sets(data, codec_fingerprint=codec.fingerprint())
+    check_exportable(config, sets.styles, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=sets.loudness_lufs)
+    crop_frames, reference_frames = example_frames(config, codec)
+    statistics = measure_prepared(
+        sets.train.splits,
+        sets.train.weights,
+        config.conditioner.controls,
+        codec,
+        standardise_codec=isinstance(config.codec, EncodecChoice),
+    )
+    train, validation = (
+        PreparedExamples(
+            split.splits,
+            split.weights,
+            statistics=statistics,
+            styles=sets.styles,
+            controls=config.conditioner.controls,
+            crop_frames=crop_frames,
+            reference_frames=reference_frames,
+            frame_rate_hz=codec.frame_rate_hz,
+        )
+        for split in (sets.train, sets.validation)
+    )
+    facts = {"segments": sets.train.segments, "digest": sets.digest, "codec": codec.fingerprint()}
+    return Material(codec, train, validation, statistics, sets.loudness_lufs, facts)
+
+
+def _pairs_material(
+    config: DenoiserConfig, data: FolderData | SyntheticData, codec: LatentCodec, accelerator: Accelerator
+) -> Material:
+    if data.kind == "synthetic":
         with accelerator.main_process_first():
-            pairs = synthetic_pairs(config.data, seed=config.seed, sample_rate=codec.sample_rate)
+            pairs = synthetic_pairs(data, seed=config.seed, sample_rate=codec.sample_rate)
     else:
-        pairs = read_pairs(Path(config.data.path), validation_fraction=config.data.validation_fraction)
+        pairs = read_pairs(Path(data.path), validation_fraction=data.validation_fraction)
     pairs = [pair for pair in pairs if pair.split != "test"]
     styles = style_names(pairs)
-    check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz)
+    check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=data.loudness_lufs)
     crop_frames, reference_frames = example_frames(config, codec)
-    cache = LatentCache(Path(config.data.cache), codec, loudness_lufs=config.data.loudness_lufs)
+    cache = LatentCache(Path(data.cache), codec, loudness_lufs=data.loudness_lufs)
     refuse_leaks(pairs, cache.content_hash)
     with one_verdict():
         cache.fill(
@@ -75,7 +115,7 @@ def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
         for name in ("train", "validation")
     )
     facts = {"pairs": len(pairs), "digest": _digest(pairs, cache), "codec": codec.fingerprint()}
-    return Material(codec, train, validation, statistics, facts)
+    return Material(codec, train, validation, statistics, data.loudness_lufs, facts)
 
 
 def _digest(pairs: Sequence[Pair], cache: LatentCache) -> str:

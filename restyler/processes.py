@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 
@@ -13,6 +17,8 @@ from audio.errors import InputError
 from restyler.config import DenoiserConfig
 from restyler.tracking import TRACKER
 
+T = TypeVar("T")
+FIRST_TO_TELL_S = 20.0
 ENCODING_TIMEOUT = timedelta(hours=24)  # processes wait for each other while a large set is encoded for the first time
 
 
@@ -51,3 +57,38 @@ def one_verdict() -> Iterator[None]:
     problems = gather_object(problems)
     if problems:
         raise InputError(problems[0])
+
+
+def in_step(batches: Iterable[T], accelerator: Accelerator) -> Iterator[T]:
+    """The batches of this process, of which every process has as many; an InputError that any of them meets is raised
+    by all at the same batch, so that none is left waiting for another's gradient."""
+    iterator = iter(batches)
+    while True:
+        problem, batch = "", None
+        try:
+            batch = next(iterator, None)
+        except InputError as error:
+            problem = str(error)
+        flag = torch.tensor(float(bool(problem)), device=accelerator.device)
+        if accelerator.reduce(flag, reduction="sum") > 0:  # one number for each batch: a line of text costs far more
+            with one_verdict():
+                if problem:
+                    raise InputError(problem)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Around all that a launcher's process does: an InputError that all of them come to is told by the first alone.
+
+    It ends, and the launcher ends the others while they wait here; only one that is alone with its verdict gets to tell
+    it too.
+    """
+    try:
+        yield
+    except InputError:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(FIRST_TO_TELL_S)
+        raise

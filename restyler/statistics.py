@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 
 from audio.errors import InputError
+from audio.features import FEATURES
 from codec.base import LatentCodec
 from restyler.data import LatentPair, Statistics
+from restyler.moments import Moments, together
+from restyler.prepared import PreparedSplit
 
 
 def measure(
@@ -23,14 +27,52 @@ def measure(
         sides = [side for item in pairs for side in (item.raw, item.mix)]
         mean, std = _mean_std(lambda: (side.read(0, side.frames) for side in sides))
         codec.set_statistics(mean.float(), std.float())
-    latent_mean, latent_std = codec.latent_mean.cpu().clone(), codec.latent_std.cpu().clone()
     _, residual_std = _mean_std(
         lambda: (item.mix.read(0, item.frames) - item.raw.read(0, item.frames) for item in pairs)
     )
+    return _statistics(codec, residual_std, control_statistics(pairs, controls))
+
+
+def measure_prepared(
+    splits: Sequence[PreparedSplit],
+    weights: Sequence[int],
+    controls: Sequence[str],
+    codec: LatentCodec,
+    *,
+    standardise_codec: bool,
+) -> Statistics:
+    """`measure` for the training splits of prepared sets, from what their shards say: no latents are read.
+
+    Each set counts by its weight, whatever its size, and in a segment the take counts as much as all its mixes: as
+    training shows them. Raises InputError as `measure` does.
+    """
+    shares = np.array(weights) / sum(weights)
+    if standardise_codec:
+        pooled = _weighed([split.latents for split in splits], shares)
+        codec.set_statistics(torch.from_numpy(pooled.mean).float(), torch.from_numpy(pooled.std).float())
+    residual_std = torch.from_numpy(_weighed([split.difference for split in splits], shares).std)
+    columns = [FEATURES.index(name) for name in controls]
+    values = torch.from_numpy(np.concatenate([split.controls[:, columns] for split in splits]))
+    # Every segment of a set has the same share of it, and every mix of a segment the same share of that.
+    row_weights = [
+        share / len(split) / np.diff(split.first_row)[split.row_segment]
+        for split, share in zip(splits, shares, strict=True)
+    ]
+    told = _control_mean_std(values, torch.from_numpy(np.concatenate(row_weights)), controls)
+    return _statistics(codec, residual_std, told)
+
+
+def _weighed(moments: Sequence[Moments | None], shares: np.ndarray) -> Moments:
+    return together(part.scaled(share) for part, share in zip(moments, shares.tolist(), strict=True) if part)
+
+
+def _statistics(
+    codec: LatentCodec, residual_std: torch.Tensor, controls: tuple[torch.Tensor, torch.Tensor]
+) -> Statistics:
     if not bool((residual_std > 0).all()):
         raise InputError("the mixes don't differ from their raw takes: there is nothing to learn")
-    control_mean, control_std = control_statistics(pairs, controls)
-    return Statistics(latent_mean, latent_std, residual_std.float() / latent_std, control_mean, control_std)
+    latent_mean, latent_std = codec.latent_mean.cpu().clone(), codec.latent_std.cpu().clone()
+    return Statistics(latent_mean, latent_std, residual_std.float() / latent_std, *controls)
 
 
 def control_statistics(pairs: Sequence[LatentPair], names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,11 +80,18 @@ def control_statistics(pairs: Sequence[LatentPair], names: Sequence[str]) -> tup
 
     Raises InputError for a control that never varies: its name would promise what the model can't learn.
     """
-    if not names:
-        return torch.zeros(0), torch.ones(0)
-    values = torch.stack([item.controls(names) for item in pairs]).double()
-    mean = values.nanmean(0)
-    std = (values - mean).square().nanmean(0).sqrt()
+    values = torch.stack([item.controls(names) for item in pairs])
+    return _control_mean_std(values, torch.ones(len(values)), names)
+
+
+def _control_mean_std(
+    values: torch.Tensor, weights: torch.Tensor, names: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of values [mixes controls] with weights [mixes], NaN left out."""
+    values = values.double()
+    told = weights.double()[:, None] * ~values.isnan()
+    mean = (told * values.nan_to_num()).sum(0) / told.sum(0)
+    std = ((told * (values - mean).nan_to_num().square()).sum(0) / told.sum(0)).sqrt()
     flat = [name for name, spread in zip(names, std.tolist(), strict=True) if not spread > 0]
     if flat:
         raise InputError(f"conditioner.controls: without variation in the training pairs: {', '.join(flat)}")

@@ -1,30 +1,34 @@
-"""`restyler synthesize`: pairs of raw take and mix, rendered from dry voices through the effect chains of presets."""
+"""`restyler synthesize`: pairs of raw take and mix, rendered from dry voices through effect chains."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from audio import io
-from audio.effects import EffectChain, render
 from audio.errors import InputError
 from audio.loudness import integrated_loudness_lufs, true_peak_db
-from audio.presets import read_presets, training_names
-from audio.styles import find_styles
+from audio.parts import PARTS, described, render
+from audio.parts_kinds import unknown
+from audio.parts_plugin import plugin_part
+from audio.pitch_shift import MAX_SEMITONES, shift_pitch
 from audio.waveform import Waveform
+from restyler.chain_settings import Rendered, settings_text
+from restyler.chains import read_chains
 from restyler.command import Parser, command, integer, number
-from restyler.phrases import Phrase, find_recordings, plan_phrases, read_phrase
+from restyler.phrases import find_recordings, plan_phrases, read_phrase
+from restyler.synthesis_plan import Augmentation, Mix, Take, augmented, plan_chain_takes, plan_preset_takes
 
 SAMPLE_RATE_HZ = 48000
 LOUDNESS_LUFS = -18.0
@@ -32,69 +36,25 @@ LOUDNESS_LUFS = -18.0
 FED_LUFS = -18.0 + 10 * math.log10(2)
 PEAK_DB = -1.0
 TAIL_S = 1.0
-STYLES = 7
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Take:
-    """One raw take with the chains to render it with: (preset name, style, chain) each."""
-
-    phrase: Phrase
-    chains: tuple[tuple[str, str, EffectChain], ...]
-    seed: int
-
-
-def plan_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_take: int, seed: int) -> list[Take]:
-    """Deal the presets out evenly: those to train on to training and validation takes, the held-out ones to tests.
-
-    Raises InputError where a take or the styles would need more presets, or more different ones, than there are.
-    """
-    chains = read_presets(presets)
-    trained = training_names(presets, list(chains))
-    pools = {False: trained, True: sorted(chains.keys() - set(trained))}
-    try:
-        styles = find_styles([chains[name] for name in trained], count=STYLES)
-    except ValueError as error:
-        raise InputError(f"{presets}: of the presets to train on, {error}") from error
-    random = np.random.default_rng(seed)
-    decks: dict[bool, list[str]] = {False: [], True: []}
-    takes = []
-    for phrase in phrases:
-        is_test = phrase.split == "test"
-        if mixes_per_take > len(pools[is_test]):
-            raise InputError(
-                f"{presets}: {len(pools[is_test])} presets for the {phrase.split} split are too few for"
-                f" {mixes_per_take} mixes of a take"
-            )
-        hand: list[str] = []
-        deck = decks[is_test]
-        while len(hand) < mixes_per_take:
-            free = [card for card in deck if card not in hand]
-            if free:
-                deck.remove(free[0])
-                hand.append(free[0])
-            else:
-                deck += [pools[is_test][index] for index in random.permutation(len(pools[is_test]))]
-        takes.append(Take(phrase, tuple((name, styles.of(chains[name]), chains[name]) for name in hand), seed))
-    return takes
-
-
 def synthesize_take(take: Take, out: Path) -> list[Row]:
-    """Render and write one raw take and its mixes; their rows of pairs.jsonl. A silent take has none.
+    """Render and write one raw take, its mixes and their settings; their rows of pairs.jsonl. A silent take has none.
 
     Raw take (doubled to stereo) and mixes come out at −18 LUFS; where the true peak of one would pass −1 dBTP, all of
-    them are lowered by one gain.
+    them are lowered by one gain. Raises InputError for a mix without sound or beyond all numbers.
     """
-    silence = torch.zeros(1, round(TAIL_S * SAMPLE_RATE_HZ))
     phrase = take.phrase
-    source = Waveform(torch.cat([read_phrase(phrase, SAMPLE_RATE_HZ).samples, silence], dim=1), SAMPLE_RATE_HZ)
+    voice = shift_pitch(read_phrase(phrase, SAMPLE_RATE_HZ), take.pitch_semitones).samples
+    silence = torch.zeros(1, round(TAIL_S * SAMPLE_RATE_HZ))
+    source = Waveform(torch.cat([-voice if take.inverted else voice, silence], dim=1), SAMPLE_RATE_HZ)
     source_lufs = integrated_loudness_lufs(source)
     if source_lufs == -math.inf:
         return []
-    fed = _amplified(source, FED_LUFS - source_lufs)
-    mixes = [render(chain, fed, seed=_seed(take, name)) for name, _, chain in take.chains]
+    fed_db = [FED_LUFS - source_lufs + mix.level_db for mix in take.mixes]
+    mixes = [_mixed(mix, _amplified(source, gain_db)) for mix, gain_db in zip(take.mixes, fed_db, strict=True)]
     gains_db = [LOUDNESS_LUFS - integrated_loudness_lufs(side) for side in (source, *mixes)]
     peaks_db = [true_peak_db(side) + gain_db for side, gain_db in zip((source, *mixes), gains_db, strict=True)]
     safety_db = min(0.0, PEAK_DB - max(peaks_db))
@@ -102,9 +62,11 @@ def synthesize_take(take: Take, out: Path) -> list[Row]:
     raw_name = f"raw/{phrase.key}.flac"
     io.write(out / raw_name, _amplified(source, raw_gain_db), tags={"singer": phrase.singer})
     rows = []
-    for (name, style, _), mix, mix_gain_db in zip(take.chains, mixes, mix_gains_db, strict=True):
-        mix_name = f"mix/{phrase.key}__{name}.flac"
-        io.write(out / mix_name, _amplified(mix, mix_gain_db), tags={"singer": phrase.singer, "chain": name})
+    for mix, sound, in_db, out_db in zip(take.mixes, mixes, fed_db, mix_gains_db, strict=True):
+        mix_name, settings_name = f"mix/{mix.name}.flac", f"mix/{mix.name}.yaml"
+        io.write(out / mix_name, _amplified(sound, out_db), tags={"singer": phrase.singer, "chain": mix.chain})
+        rendered = Rendered(f"../{raw_name}", input_gain_db=in_db - raw_gain_db, output_gain_db=out_db)
+        io.write_text_atomic(out / settings_name, settings_text(mix.style, mix.steps, rendered))
         rows.append(
             {
                 "key": phrase.key,
@@ -112,18 +74,28 @@ def synthesize_take(take: Take, out: Path) -> list[Row]:
                 "mix": mix_name,
                 "song": phrase.song,
                 "singer": phrase.singer,
-                "style": style,
-                "chain": name,
+                "style": mix.style,
+                "chain": mix.chain,
                 "split": phrase.split,
                 "raw_gain_db": round(raw_gain_db, 3),
-                "mix_gain_db": round(mix_gain_db, 3),
+                "mix_gain_db": round(out_db, 3),
+                "settings": settings_name,
+                "level_db": round(mix.level_db, 3),
+                "speed": round(phrase.speed, 5),
+                "pitch_semitones": round(take.pitch_semitones, 3),
+                "inverted": take.inverted,
             }
         )
     return rows
 
 
-def _seed(take: Take, preset: str) -> int:
-    return zlib.crc32(f"{take.seed}/{take.phrase.key}/{preset}".encode())
+def _mixed(mix: Mix, fed: Waveform) -> Waveform:
+    sound = render(mix.steps, fed)
+    if not bool(sound.samples.isfinite().all()):
+        raise InputError(f"{mix.name}: a chain of the style «{mix.style}» gives numbers that are not finite")
+    if integrated_loudness_lufs(sound) == -math.inf:
+        raise InputError(f"{mix.name}: a chain of the style «{mix.style}» leaves nothing to hear: below -70 LUFS")
+    return sound
 
 
 def _amplified(waveform: Waveform, gain_db: float) -> Waveform:
@@ -165,7 +137,7 @@ def _finished(log: Path, out: Path) -> dict[str, list[Row]]:
     for line in lines:
         if line.endswith("\n"):
             entry = json.loads(line)
-            if all((out / row[side]).exists() for row in entry["rows"] for side in ("raw", "mix")):
+            if all((out / row[side]).exists() for row in entry["rows"] for side in ("raw", "mix", "settings")):
                 done[entry["key"]] = entry["rows"]
     if lines and not lines[-1].endswith("\n"):
         io.write_text_atomic(log, "".join(lines[:-1]))
@@ -188,12 +160,40 @@ def _rendered(takes: Sequence[Take], out: Path, workers: int) -> Iterator[tuple[
             pool.shutdown(cancel_futures=True)
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after one line about bad input."""
+class _ListParts(argparse.Action):
+    """Like --help: prints and ends, whatever else is missing."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        print(listed_parts(values if isinstance(values, str) else None))
+        parser.exit()
+
+
+def listed_parts(name: str | None) -> str:
+    """What the part of that name declares, or the plugin at that path; None: every built-in part.
+
+    Raises InputError for a name that is neither.
+    """
+    if name is None:
+        return "\n".join(map(described, PARTS.values()))
+    if name in PARTS:
+        return described(PARTS[name])
+    if Path(name).suffix or Path(name).exists():
+        return described(plugin_part(name))
+    raise InputError(f"no part is called {unknown(name, PARTS)}; a plugin is named by its path")
+
+
+def _parser() -> Parser:
     parser = Parser(prog="restyler synthesize", description="Make pairs of raw take and mix from dry voices.")
     parser.add_argument("voices", nargs="+", type=Path, metavar="VOICES", help="folders or files of dry voices")
-    parser.add_argument("--presets", type=Path, required=True, help="decoded.csv of a folder of DiffVox presets")
+    chains = parser.add_mutually_exclusive_group(required=True)
+    chains.add_argument("--presets", type=Path, help="decoded.csv of a folder of DiffVox presets")
+    chains.add_argument("--chains", type=Path, metavar="YAML", help="styles as effect chains; see docs/chains.md")
     parser.add_argument("--out", type=Path, required=True, metavar="PAIRS", help="new folder, or one to go on with")
     parser.add_argument(
         "--manifest",
@@ -214,26 +214,73 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of playing a take, pitch and formants, up to 2 semitones higher or lower",
     )
     parser.add_argument(
+        "--pitch-probability",
+        type=number(0, 1),
+        default=0.0,
+        help="of moving a take's pitch alone, formants and length kept, before it is mixed",
+    )
+    parser.add_argument(
+        "--pitch-range", type=number(0, MAX_SEMITONES), default=2.0, metavar="SEMITONES", help="up to so much"
+    )
+    parser.add_argument(
+        "--invert-probability", type=number(0, 1), default=0.0, help="of turning a take and its mixes upside down"
+    )
+    parser.add_argument(
+        "--level-range",
+        type=number(0, 24),
+        default=0.0,
+        metavar="DB",
+        help="each chain hears the take up to so much louder or softer; both sides of a pair end equally loud",
+    )
+    parser.add_argument(
         "--test-only",
         action="store_true",
         help="put everything into the test split, with the presets that are held out: for singers never trained on",
     )
     parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0)
     parser.add_argument("--workers", type=integer(1, 256), default=2, help="processes; the pairs do not depend on it")
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--list-parts",
+        nargs="?",
+        action=_ListParts,
+        metavar="PART",
+        help="print what chains are made of, with units and ranges: all parts, one, or the plugin at a path",
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after one line about bad input."""
+    options = _parser().parse_args(argv)
+    chains = read_chains(options.chains) if options.chains else None  # before the voices are read through
     recordings = find_recordings(options.voices, options.manifest, test_only=options.test_only)
     phrases = plan_phrases(
         recordings, passes=options.passes, shift_probability=options.shift_probability, seed=options.seed
     )
-    takes = plan_takes(phrases, options.presets, mixes_per_take=options.mixes_per_take, seed=options.seed)
+    dealt = {"mixes_per_take": options.mixes_per_take, "seed": options.seed}
+    if chains:
+        planned = plan_chain_takes(phrases, chains, **dealt)
+    else:
+        planned = plan_preset_takes(phrases, options.presets, **dealt)
+    augmentation = Augmentation(
+        level_range_db=options.level_range,
+        invert_probability=options.invert_probability,
+        pitch_probability=options.pitch_probability,
+        pitch_range_semitones=options.pitch_range,
+    )
+    takes = list(augmented(planned, augmentation, seed=options.seed))
+    heard = [[path.name, zlib.crc32(path.read_bytes())] for path in (chains.recordings if chains else ())]
     settings = {
         "recordings": [[recording.path.name, recording.singer, recording.duration_s] for recording in recordings],
-        "chains_crc32": zlib.crc32(repr([take.chains for take in takes]).encode()),
+        "impulse_responses": heard,
+        "mixes_crc32": zlib.crc32(repr([take.mixes for take in takes]).encode()),
         "mixes_per_take": options.mixes_per_take,
         "passes": options.passes,
         "shift_probability": options.shift_probability,
         "test_only": options.test_only,
         "seed": options.seed,
+        **asdict(augmentation),
     }
     rows = synthesize(takes, options.out, settings, workers=options.workers)
     silent = len(takes) - len({row["key"] for row in rows})

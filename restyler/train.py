@@ -10,32 +10,22 @@ Many processes on CPUs: ACCELERATE_USE_CPU=true torchrun --nproc_per_node N trai
 from __future__ import annotations
 
 import argparse
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from audio.errors import InputError
 from restyler.codec_config import CodecConfig
 from restyler.codec_training import train_codec
 from restyler.command import Parser, command
 from restyler.config import load_config
 from restyler.dry_run import describe
+from restyler.processes import told_once
 from restyler.training import train
-
-FIRST_TO_TELL_S = 20.0
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
+    with told_once():
         return run(argv)
-    except InputError:
-        # All processes of a launcher come to the same verdict. The first tells it and ends, and the launcher ends the
-        # others while they wait here; only one that is alone with its verdict gets to tell it too.
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(FIRST_TO_TELL_S)
-        raise
 
 
 def run(argv: Sequence[str] | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from audio.errors import InputError
 from restyler.building import TrainingModel, build_model
 from restyler.checkpoints import RunFolder, step_of
 from restyler.config import DenoiserConfig
-from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples
+from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples, plainly
 from restyler.export import export_pipeline, exported_step
 from restyler.material import Material, load_material
 from restyler.optimisation import learning_rate, parameter_groups
-from restyler.processes import make_accelerator, one_verdict
+from restyler.processes import in_step, make_accelerator, one_verdict
 from restyler.stopping import StopRequest
 from restyler.tracking import check_tracking, start_tracking
 
@@ -101,34 +101,31 @@ class Trainer:
                     self._export()  # it was deleted, or a kill came between checkpoint and export
         stop = StopRequest()
         started = time.monotonic() - progress.seconds
-        batches = iter(self._batches(progress.step))
-        bar = tqdm(
-            total=steps,
-            initial=progress.step,
-            unit="step",
-            mininterval=1.0,
-            disable=not self.accelerator.is_main_process,
-        )
-        if progress.step == 0:  # untrained, the estimate is the raw take: what all later losses are to be compared with
-            self._log(self.validate())
-        while progress.step < steps:
-            lr = learning_rate(progress.step, steps, config.optim)
-            loss, grad_norm, stopped = self._step(batches, lr, stop)
-            progress.step += 1
-            progress.seconds = time.monotonic() - started
-            bar.update()
-            self._count(loss, grad_norm)
-            done = progress.step == steps
-            if done or progress.step % config.tracking.log_every == 0:
-                bar.set_postfix(loss=f"{self._log_training(lr, grad_norm):.4f}")
-            if done or progress.step % config.validation.every == 0:
+        batches = in_step(plainly(self._batches(progress.step)), self.accelerator)
+        shown = self.accelerator.is_main_process
+        with ExitStack() as ending:
+            ending.callback(stop.restore)
+            bar = ending.enter_context(
+                tqdm(total=steps, initial=progress.step, unit="step", mininterval=1.0, disable=not shown)
+            )
+            if progress.step == 0:  # untrained, the estimate is the raw take: what later losses are to be compared with
                 self._log(self.validate())
-            if done or stopped or progress.step % config.training.save_every == 0:
-                self._save()
-            if stopped and not done:
-                break
-        bar.close()
-        stop.restore()
+            while progress.step < steps:
+                lr = learning_rate(progress.step, steps, config.optim)
+                loss, grad_norm, stopped = self._step(batches, lr, stop)
+                progress.step += 1
+                progress.seconds = time.monotonic() - started
+                bar.update()
+                self._count(loss, grad_norm)
+                done = progress.step == steps
+                if done or progress.step % config.tracking.log_every == 0:
+                    bar.set_postfix(loss=f"{self._log_training(lr, grad_norm):.4f}")
+                if done or progress.step % config.validation.every == 0:
+                    self._log(self.validate())
+                if done or stopped or progress.step % config.training.save_every == 0:
+                    self._save()
+                if stopped and not done:
+                    break
         if progress.step < steps:
             return 128 + (stop.signal or signal.SIGTERM)
         self.accelerator.print(f"trained pipeline: {self.run.pipeline}")
@@ -198,9 +195,10 @@ class Trainer:
         loader = DataLoader(examples, sampler=mine, batch_size=share)
         self._use_ema()
         found: list[tuple[int, float]] = []
-        for batch in loader:
-            losses = self.model(send_to_device(batch, accelerator.device))
-            found += zip(batch["bucket"].tolist(), losses.tolist(), strict=True)
+        with one_verdict():
+            for batch in loader:
+                losses = self.model(send_to_device(batch, accelerator.device))
+                found += zip(batch["bucket"].tolist(), losses.tolist(), strict=True)
         self._leave_ema()
         by_bucket: list[list[float]] = [[] for _ in range(settings.buckets)]
         for bucket, loss in sorted(gather_object(found)):
@@ -260,7 +258,13 @@ class Trainer:
         material = self.material
         self._use_ema()
         export_pipeline(
-            self.run.pipeline, material.codec, self.model, material.statistics, self.config, step=self.progress.step
+            self.run.pipeline,
+            material.codec,
+            self.model,
+            material.statistics,
+            self.config,
+            loudness_lufs=material.loudness_lufs,
+            step=self.progress.step,
         )
         self._leave_ema()
 

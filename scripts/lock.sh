@@ -10,10 +10,10 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 "${1:-python3}" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable ".[dev]" $pair
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable ".[dev,separate]" $pair
 "$folder/bin/python" -m pip check
 {
-    echo "# Every package of a fresh environment made from pyproject.toml with its dev extra, on Linux without a GPU."
+    echo "# Every package of a fresh environment made from pyproject.toml with all its extras, on Linux without a GPU."
     echo "# Written by \`make lock\`: change pyproject.toml, not this file."
     # Only Linux has packages of CUDA; elsewhere torch does without them.
     "$folder/bin/python" -m pip freeze --all --exclude pip --exclude wheel --exclude-editable |

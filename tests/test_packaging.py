@@ -26,6 +26,8 @@ PACKAGES = ("audio", "codec", "conditioning", "diffusion", "restyler")
 DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "PyYAML"}  # where a module is not named like its distribution
 PYTHONS = ("3.11", "3.12", "3.13")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+WITH_EXTRAS = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_the_wheel_gives_a_restyler_command_and_no_training_script(wheel: Path, 
 
 
 def required(python: str) -> Iterator[tuple[str, Requirement]]:
-    """(by whom, requirement) for all that our project and its dev extra need on 64-bit Linux under `python`.
+    """(by whom, requirement) for all that our project and its extras need on 64-bit Linux under `python`.
 
     Follows the metadata of the installed packages, where they are the pinned ones.
     """
@@ -114,8 +116,7 @@ def required(python: str) -> Iterator[tuple[str, Requirement]]:
         "platform_system": "Linux",
         "platform_machine": "x86_64",
     }
-    extras = PROJECT["optional-dependencies"]
-    queue = [(PROJECT["name"], Requirement(text)) for text in [*PROJECT["dependencies"], *extras["dev"]]]
+    queue = [(PROJECT["name"], Requirement(text)) for text in WITH_EXTRAS]
     seen: set[str] = set()
     while queue:
         parent, requirement = queue.pop()
@@ -158,7 +159,7 @@ def test_the_lock_is_exactly_what_the_project_needs(python: str) -> None:
 
 def test_the_lock_satisfies_the_project() -> None:
     locked = pins()
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+    for text in WITH_EXTRAS:
         requirement = Requirement(text)
         pin = pinned_version(locked[canonicalize_name(requirement.name)])
         assert requirement.specifier.contains(pin), f"{text} is locked at {pin}"
@@ -172,7 +173,8 @@ def test_dependencies_are_exactly_what_the_code_imports() -> None:
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     foreign = {module.partition(".")[0] for module in modules} - {*PACKAGES, *sys.stdlib_module_names}
     imported = {canonicalize_name(DISTRIBUTION_OF.get(module, module)) for module in foreign}
-    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    features = [text for name, extra in EXTRAS.items() if name != "dev" for text in extra]
+    declared = {canonicalize_name(Requirement(text).name) for text in [*PROJECT["dependencies"], *features]}
     assert declared == imported
 
 

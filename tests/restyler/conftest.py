@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from audio import io
+from audio.delay import PingPongDelay
+from audio.effects import Compressor, EffectChain, render
+from audio.filters import Filter
+from audio.reverb import Reverb
 from audio.singing import demo_take
 from audio.waveform import Waveform
 from codec.base import LatentCodec
@@ -19,8 +25,11 @@ from codec.pocket import PocketCodec
 from conditioning.conditioner import StyleConditioner
 from diffusion.denoiser import Denoiser
 from diffusion.sampling import make_scheduler
+from restyler.dataset_index import CodecFacts, DatasetIndex, Shards, write_index
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sample import main
+from restyler.shards import Segment, write_shard
+from restyler.sing import random_take
 
 SAMPLING: dict[str, Any] = {
     "steps": 2,
@@ -128,6 +137,62 @@ def write_pairs() -> Callable[..., Path]:
     return write
 
 
+TOY_CODEC = CodecFacts(fingerprint="toy", sample_rate=48_000, hop_samples=480, latent_dim=4, frame_rate_hz=100.0)
+
+
+@pytest.fixture(scope="session")
+def toy_segment() -> Callable[..., Segment]:
+    """toy_segment(number, frames=300, mixes=1, latent_dim=4, **facts): random latents of its own; without `facts`, a
+    take of its own with the style «near» or «far» and mixes without a chain."""
+
+    def make(number: int, frames: int = 300, mixes: int = 1, latent_dim: int = 4, **facts: Any) -> Segment:
+        random = np.random.default_rng(number)
+        raw = random.normal(1.0, 2.0, (frames, latent_dim)).astype(np.float16)
+        key = facts.get("key", f"take {number}")
+        told = [
+            {
+                "key": f"{key}, mix {mix}",
+                "style": facts.get("style", ("near", "far")[number % 2]),
+                "chain": facts.get("chain"),
+                "controls": {
+                    side: {name: random.normal() for name in ("brightness_db", "width_db", "dynamics_db", "space_db")}
+                    for side in ("raw", "mix")
+                },
+            }
+            for mix in range(mixes)
+        ]
+        kept = {name: value for name, value in facts.items() if name not in ("style", "chain")}
+        return Segment(
+            f"s{number:05d}",
+            raw,
+            tuple((raw + random.normal(0.5, 1.0, raw.shape)).astype(np.float16) for _ in range(mixes)),
+            {"key": key, "start_s": 0.0, "frames": frames, "mixes": told} | kept,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_set() -> Callable[..., Path]:
+    """write_set(folder, train, validation=[], test=[], codec=toy, loudness_lufs=-18.0, per_shard=4): a prepared set of
+    lists of segments; returns the folder."""
+
+    def write(
+        folder: Path, *splits: list[Segment], codec: CodecFacts = TOY_CODEC, lufs: float = -18.0, per_shard: int = 4
+    ) -> Path:
+        shards: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
+        for split, segments in zip(shards, splits, strict=False):
+            for first in range(0, len(segments), per_shard):
+                part = segments[first : first + per_shard]
+                stem = f"{split}-{first:03d}"
+                shards[split].append(write_shard(folder, stem, part, frame_rate_hz=codec.frame_rate_hz))
+        index = DatasetIndex(format=1, codec=codec, loudness_lufs=lufs, settings={}, shards=Shards(**shards))
+        write_index(folder, index)
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def vocal_file(vocal: Callable[..., Waveform], tmp_path: Path) -> Callable[..., Path]:
     """vocal_file("take.wav", seconds=0.6, rate=48000, channels=1, subtype=None, gain=1.0) → its path."""
@@ -153,3 +218,46 @@ def vocal_file(vocal: Callable[..., Waveform], tmp_path: Path) -> Callable[..., 
 def sample(model: Path, tmp_path: Path) -> Callable[..., int]:
     """sample(*arguments) with the small model and tmp_path/out; returns the exit code."""
     return lambda *arguments: main(["--model", str(model), "--out", str(tmp_path / "out"), *map(str, arguments)])
+
+
+@pytest.fixture(scope="session")
+def sung() -> Callable[[int, float], Waveform]:
+    """sung(number, seconds): that voice's song by the project's own synthesiser, dry, mono, 48 kHz."""
+
+    @functools.cache
+    def take(number: int, seconds: float) -> Waveform:
+        made = random_take(seconds, sample_rate=48_000, generator=np.random.default_rng([123, number]))
+        return Waveform(0.5 * made.samples / made.samples.abs().max(), 48_000)
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def mixed() -> Callable[..., np.ndarray]:
+    """mixed(raw, rate, *, seed, late_s=0.0): [2 samples] with equaliser, compressor, delay and reverb, so many seconds
+    late (or early)."""
+
+    def mix(raw: np.ndarray, rate: int, *, seed: int, late_s: float = 0.0) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        chain = EffectChain(
+            equaliser=(Filter("high_pass", 90.0, 0.7), Filter("high_shelf", 6000.0, 0.7, float(random.uniform(2, 6)))),
+            compressor=Compressor(-24.0, 3.0, 5.0, 120.0, 3.0),
+            delay=PingPongDelay(280.0, 0.3, 0.05, Filter("low_pass", 4000.0, 0.7), -40.0, 40.0),
+            reverb=Reverb(
+                band_hz=(500.0, 4000.0),
+                t60_s=(1.2, 0.8),
+                mid_level_db=-18.0,
+                side_level_db=-20.0,
+                correlation=0.1,
+                pre_delay_ms=20.0,
+                equaliser=(),
+            ),
+            delay_to_reverb=0.3,
+            dry_pan_percent=0.0,
+        )
+        late = round(late_s * rate)
+        padded = np.pad(raw, (max(late, 0), rate))[max(-late, 0) :]
+        wet = render(chain, Waveform(torch.from_numpy(padded[None].astype(np.float32)), rate), seed=seed)
+        return 0.5 * wet.samples.numpy() / float(wet.samples.abs().max())
+
+    return mix

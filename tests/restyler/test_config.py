@@ -77,6 +77,12 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
         ("codec.kind=mp3", "codec.kind: should be one of encodec_48khz, pocket, not 'mp3'"),
         ("codec={kind: pocket, path: p, pth: x}", "codec.pth: unknown key, did you mean «path»?"),
         ("codec={kind: pocket}", "codec.path: missing"),
+        ("data.sets=[]", "data.sets: List should have at least 1 item"),
+        ("data.sets=my/set", "data.sets: should be a valid array, not 'my/set'"),
+        ("data.sets=[{path: a, weight: 0}]", "data.sets.0.weight: should be greater than 0, not 0"),
+        ("data.sets=[{path: a, weight: 1, wieght: 1}]", "data.sets.0.wieght: unknown key, did you mean «weight»?"),
+        ("data.sets=[3]", "data.sets.0: should be an object, not 3"),
+        ("data.kind=cd", "data.kind: should be one of folder, prepared, synthetic, not 'cd'"),
         ("time=0.5", "time: should be an object, not 0.5"),
         ("path.sigma_min=2", "path: sigma_min (2.0) is above sigma_max (1.5)"),
         ("sampling.sigma=1.6", "sampling.sigma: 0 to path.sigma_max (1.5), not 1.6"),
@@ -179,3 +185,8 @@ def test_a_loop_of_extends_is_told(tmp_path: Path) -> None:
 def test_a_config_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_config(BASE).optim.lr = 1.0
+
+
+def test_a_set_named_by_its_path_alone_weighs_one() -> None:
+    sets = load_config(BASE, ["data.sets=[my/set, {path: s3://bucket/other, weight: 3}]"]).data.sets
+    assert [(one.path, one.weight) for one in sets] == [("my/set", 1), ("s3://bucket/other", 3)]

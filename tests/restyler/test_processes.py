@@ -10,6 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from codec.pocket import PocketCodec
+from restyler.dataset_index import CodecFacts
+from restyler.mixture import turn
+from restyler.shards import Segment
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -54,3 +59,22 @@ def test_what_one_process_meets_ends_both_and_is_told_once(
     (line,) = launched_errors([*arguments, "training.precision=no", "--run-dir", str(tmp_path / "run")])
     assert "a.wav: not audio" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_damage_that_one_process_meets_in_training_ends_both_and_is_told_once(
+    model: Path, toy_segment: Callable[..., Segment], write_set: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In the second process's share of the third step, while the first has a gradient to share."""
+    segments = [toy_segment(n, frames=60, latent_dim=128) for n in range(20)]
+    codec = CodecFacts.of(PocketCodec.from_pretrained(model / "codec"))
+    prepared = write_set(tmp_path / "set", segments[:16], segments[16:], codec=codec, per_shard=1)
+    met = turn(4 * 2 + 2, counts=[16], weights=[1], seed=0, purpose="crop").segment
+    shard = prepared / f"train-{met:03d}.tar"
+    data = bytearray(shard.read_bytes())
+    data[5000] ^= 1
+    shard.write_bytes(data)
+    arguments = ["configs/tiny.yaml", f"data={{kind: prepared, sets: [{prepared}]}}", f"codec.path={model / 'codec'}"]
+    arguments += ["denoiser.width=48", "denoiser.depth=1", "denoiser.heads=2", "training.precision=no"]
+    arguments += ["training.batch_size=4", "training.crop_s=0.3", "training.workers=1", "validation.examples=1"]
+    (line,) = launched_errors([*arguments, "--run-dir", str(tmp_path / "run")])
+    assert line == (f"error: {shard}: damaged: segment s{met:05d}, raw: the checksum is not that of what was written")

@@ -239,8 +239,10 @@ def test_a_rehearsal_without_the_codecs_weights_fails_as_the_run_would(
     write_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs = write_pairs(tmp_path / "pairs", seconds=1.0)
-    base = [str(CONFIGS / "base.yaml"), f"data.path={pairs}", "data.validation_fraction=0.25"]
-    base += ["codec.weights=/nowhere", f"data.cache={tmp_path / 'cache'}", "training.precision=no"]
+    data = (
+        f"{{kind: folder, path: {pairs}, validation_fraction: 0.25, loudness_lufs: -18, cache: {tmp_path / 'cache'}}}"
+    )
+    base = [str(CONFIGS / "base.yaml"), f"data={data}", "codec.weights=/nowhere", "training.precision=no"]
     lines = []
     for extra in (["--dry-run"], []):
         assert main([*base, "--run-dir", str(tmp_path / "run"), *extra]) == 2

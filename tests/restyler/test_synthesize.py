@@ -14,7 +14,8 @@ import soundfile
 from audio.presets import read_presets, training_names
 from restyler.pairs import read_pairs
 from restyler.phrases import Phrase, Piece, Recording, find_recordings, plan_phrases, read_phrase
-from restyler.synthesize import main, plan_takes
+from restyler.synthesis_plan import plan_preset_takes
+from restyler.synthesize import main
 
 RATE_HZ = 48000
 MIXES = 2
@@ -81,7 +82,7 @@ def loudness_lufs(stereo: np.ndarray) -> float:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    wanted = [path for path in out.rglob("*") if path.suffix == ".flac" or path.name == "pairs.jsonl"]
+    wanted = [path for path in out.rglob("*") if path.suffix in (".flac", ".yaml") or path.name == "pairs.jsonl"]
     return {str(path.relative_to(out)): path.read_bytes() for path in wanted}
 
 
@@ -136,7 +137,7 @@ def test_splits_never_share_a_recording_and_held_out_chains_are_for_tests_only(
 ) -> None:
     recordings = find_recordings([voices], None)
     phrases = plan_phrases(recordings, passes=9, shift_probability=0.5, seed=0)
-    takes = plan_takes(phrases, preset_table, mixes_per_take=3, seed=0)
+    takes = plan_preset_takes(phrases, preset_table, mixes_per_take=3, seed=0)
     splits: dict[Path, set[str]] = {}
     uses: Counter[Path] = Counter()
     for phrase in phrases:
@@ -150,7 +151,7 @@ def test_splits_never_share_a_recording_and_held_out_chains_are_for_tests_only(
     names = list(read_presets(preset_table))
     trained = set(training_names(preset_table, names))
     dealt = {
-        split: Counter(name for take in takes if take.phrase.split == split for name, *_ in take.chains)
+        split: Counter(mix.chain for take in takes if take.phrase.split == split for mix in take.mixes)
         for split in ("train", "validation", "test")
     }
     assert set(dealt["train"]) == trained
@@ -158,16 +159,16 @@ def test_splits_never_share_a_recording_and_held_out_chains_are_for_tests_only(
     assert set(dealt["test"]) == set(names) - trained
     together = dealt["train"] + dealt["validation"]
     assert max(together.values()) - min(together.values()) <= 2
-    assert all(len({name for name, *_ in take.chains}) == 3 for take in takes)
+    assert all(len({mix.chain for mix in take.mixes}) == 3 for take in takes)
 
 
 def test_singers_never_trained_on_get_held_out_chains_alone(voices: Path, preset_table: Path) -> None:
     recordings = find_recordings([voices], None, test_only=True)
     phrases = plan_phrases(recordings, passes=1, shift_probability=0, seed=0)
-    takes = plan_takes(phrases, preset_table, mixes_per_take=2, seed=0)
+    takes = plan_preset_takes(phrases, preset_table, mixes_per_take=2, seed=0)
     trained = set(training_names(preset_table, list(read_presets(preset_table))))
     assert {phrase.split for phrase in phrases} == {"test"}
-    assert not {name for take in takes for name, *_ in take.chains} & trained
+    assert not {mix.chain for take in takes for mix in take.mixes} & trained
 
 
 def test_short_recordings_are_joined_and_long_ones_cut(voices: Path) -> None:
@@ -239,8 +240,8 @@ def test_the_seed_alone_decides_the_files_however_many_workers_make_them(
 
     def plan(seed: int) -> list:
         phrases = plan_phrases(recordings, passes=1, shift_probability=0.5, seed=seed)
-        takes = plan_takes(phrases, preset_table, mixes_per_take=MIXES, seed=seed)
-        return [(take.phrase, [name for name, *_ in take.chains]) for take in takes]
+        takes = plan_preset_takes(phrases, preset_table, mixes_per_take=MIXES, seed=seed)
+        return [(take.phrase, [mix.chain for mix in take.mixes]) for take in takes]
 
     assert plan(5) == plan(5) != plan(6)
 

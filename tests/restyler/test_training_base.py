@@ -18,11 +18,13 @@ def test_base_config_runs_end_to_end_on_the_official_architecture(
 ) -> None:
     """Random weights in the official layout and a narrow denoiser; all the rest is base.yaml."""
     pairs = write_pairs(tmp_path / "pairs", seconds=1.2)
+    # Of the keys a and b, b goes to validation.
+    data = (
+        f"{{kind: folder, path: {pairs}, validation_fraction: 0.25, loudness_lufs: -18, cache: {tmp_path / 'cache'}}}"
+    )
     arguments = [
         "configs/base.yaml",
-        f"data.path={pairs}",
-        "data.validation_fraction=0.25",  # of the keys a and b, b goes to validation
-        f"data.cache={tmp_path / 'cache'}",
+        f"data={data}",
         "codec.weights=random",
         "conditioner.controls=[]",
         "denoiser.width=48",

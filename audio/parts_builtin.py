@@ -1,0 +1,241 @@
+"""The built-in parts of effect chains: Pedalboard's, and the project's own filters, delay, reverb and convolution.
+
+Times of compressor and gate are time constants (63 %), as in `audio.effects`. The filters are second-order, which
+Pedalboard's high-pass and low-pass are not, so all five are those of `audio.filters`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pedalboard
+from scipy.signal import oaconvolve
+
+from audio import io
+from audio.delay import PingPongDelay, echoes
+from audio.effects import Compressor, compress
+from audio.filters import Filter, FilterKind, equalise
+from audio.parts_kinds import AudioFile, Number, Parameter, Part, Process, Seed, decibels
+from audio.parts_vocal_chain import VOCAL_CHAIN
+from audio.reverb import Reverb, reverberate
+from audio.waveform import Waveform
+
+FLAT_Q = 1 / math.sqrt(2)
+REVERB_BANDS_HZ = (250.0, 1000.0, 4000.0)
+ONSET_DB = -60.0  # against its peak: what an impulse response begins with
+FREEVERB_DRY = 0.5  # JUCE doubles the dry level
+
+Values = Mapping[str, Any]
+
+
+def _filter(kind: FilterKind, what: str) -> Part:
+    def process(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        band = Filter(kind, values["frequency_hz"], values["q"], values.get("gain_db", 0.0))
+        return equalise((band,), samples, sample_rate)
+
+    parameters: list[Parameter] = [Number("frequency_hz", "Hz", 10.0, 20000.0)]
+    if kind not in ("low_pass", "high_pass"):
+        parameters.append(Number("gain_db", "dB", -36.0, 36.0))
+    return Part(kind, what, (*parameters, Number("q", "", 0.1, 20.0, FLAT_Q)), process)
+
+
+def _by_pedalboard(make: Any) -> Process:
+    """By a class of Pedalboard whose arguments have the names of our parameters."""
+
+    def process(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        return make(**values)(samples.astype(np.float32), sample_rate).astype(np.float64)
+
+    return process
+
+
+def _gain(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    return samples * decibels(values["gain_db"])
+
+
+def _compressor(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    return compress(Compressor(**values), samples, sample_rate)
+
+
+def _gate(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    # 2π: see `audio.effects.compress`.
+    gate = pedalboard.NoiseGate(
+        threshold_db=values["threshold_db"],
+        ratio=values["ratio"],
+        attack_ms=2 * math.pi * values["attack_ms"],
+        release_ms=2 * math.pi * values["release_ms"],
+    )
+    return gate(samples.astype(np.float32), sample_rate).astype(np.float64)
+
+
+def _delay(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    delay = pedalboard.Delay(values["time_ms"] / 1000, values["feedback"], values["mix"])
+    return delay(samples.astype(np.float32), sample_rate).astype(np.float64)
+
+
+def _ping_pong_delay(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    delay = PingPongDelay(
+        time_ms=values["time_ms"],
+        feedback=values["feedback"],
+        gain=decibels(values["wet_db"]),
+        low_pass=Filter("low_pass", values["low_pass_hz"], FLAT_Q),
+        odd_pan_percent=values["odd_pan_percent"],
+        even_pan_percent=values["even_pan_percent"],
+    )
+    return samples + echoes(delay, samples.mean(axis=0), sample_rate)
+
+
+def _reverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    reverb = Reverb(
+        band_hz=REVERB_BANDS_HZ,
+        t60_s=(values["t60_low_s"], values["t60_mid_s"], values["t60_high_s"]),
+        mid_level_db=values["wet_db"],
+        side_level_db=values["wet_db"],
+        correlation=values["correlation"],
+        pre_delay_ms=values["pre_delay_ms"],
+        equaliser=(Filter("high_pass", values["high_pass_hz"], FLAT_Q),),
+    )
+    return samples + reverberate(reverb, samples, sample_rate, np.random.default_rng(values["seed"]))
+
+
+def _freeverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    reverb = pedalboard.Reverb(
+        room_size=values["room_size"],
+        damping=values["damping"],
+        wet_level=values["wet"],
+        dry_level=FREEVERB_DRY,
+        width=values["width"],
+    )
+    return reverb(samples.astype(np.float32), sample_rate).astype(np.float64)
+
+
+def read_impulse_response(path: str, sample_rate: int) -> np.ndarray:
+    """[1 or 2, samples] at `sample_rate`, begun with its first sound (−60 dB against its peak), of energy 1 a channel
+    in the mean. Raises InputError for what `audio.io.read` refuses, and for silence."""
+    recording = io.read(path)
+    io.require_signal(recording, path)
+    # Cut before it is resampled: the filter's ringing ahead of the first sound is no sound of the room.
+    loud = recording.samples.abs().amax(dim=0) > recording.samples.abs().max() * decibels(ONSET_DB)
+    begun = Waveform(recording.samples[:, int(loud.int().argmax()) :], recording.sample_rate)
+    samples = begun.resampled(sample_rate).samples.numpy().astype(np.float64)
+    return samples / np.sqrt((samples**2).sum(axis=1).mean())
+
+
+def _convolution(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    response = read_impulse_response(values["impulse_response"], sample_rate)
+    pre_delay = round(values["pre_delay_ms"] / 1000 * sample_rate)
+    wet = oaconvolve(samples, np.pad(response, ((0, 0), (pre_delay, 0))), axes=1)[:, : samples.shape[1]]
+    return decibels(values["dry_db"]) * samples + decibels(values["wet_db"]) * wet
+
+
+MIX = Number("mix", "", 0.0, 1.0, 0.5)
+FEEDBACK = Number("feedback", "", -0.95, 0.95, 0.0)
+
+BUILT_IN: tuple[Part, ...] = (
+    Part("gain", "louder or softer", (Number("gain_db", "dB", -60.0, 60.0),), _gain),
+    _filter("high_pass", "takes off what lies below a frequency, 12 dB an octave"),
+    _filter("low_pass", "takes off what lies above a frequency, 12 dB an octave"),
+    _filter("peak", "lifts or lowers a band around a frequency"),
+    _filter("low_shelf", "lifts or lowers what lies below a frequency"),
+    _filter("high_shelf", "lifts or lowers what lies above a frequency"),
+    Part(
+        "compressor",
+        "above the threshold the level rises by 1/ratio only (Pedalboard)",
+        (
+            Number("threshold_db", "dBFS", -80.0, 0.0),
+            Number("ratio", "", 1.0, 100.0),
+            Number("attack_ms", "ms", 0.0, 1000.0, 5.0),
+            Number("release_ms", "ms", 0.0, 5000.0, 100.0),
+            Number("makeup_db", "dB", -20.0, 40.0, 0.0),
+        ),
+        _compressor,
+    ),
+    Part(
+        "gate",
+        "below the threshold the peak level falls ratio times as far (Pedalboard)",
+        (
+            Number("threshold_db", "dBFS", -100.0, 0.0),
+            Number("ratio", "", 1.0, 100.0, 10.0),
+            Number("attack_ms", "ms", 0.0, 1000.0, 1.0),
+            Number("release_ms", "ms", 0.0, 5000.0, 100.0),
+        ),
+        _gate,
+    ),
+    Part(
+        "saturation",
+        "tanh of the sound made louder by drive_db; softer sounds stay louder (Pedalboard's Distortion)",
+        (Number("drive_db", "dB", 0.0, 60.0),),
+        _by_pedalboard(pedalboard.Distortion),
+    ),
+    Part(
+        "chorus",
+        "a copy whose short delay swings (Pedalboard)",
+        (
+            Number("rate_hz", "Hz", 0.0, 100.0, 1.0),
+            Number("depth", "", 0.0, 1.0, 0.25),
+            Number("centre_delay_ms", "ms", 1.0, 100.0, 7.0),
+            FEEDBACK,
+            MIX,
+        ),
+        _by_pedalboard(pedalboard.Chorus),
+    ),
+    Part(
+        "delay",
+        "echoes that all lie where the sound does (Pedalboard)",
+        (Number("time_ms", "ms", 0.0, 10000.0), Number("feedback", "", 0.0, 0.99, 0.0), MIX),
+        _delay,
+    ),
+    Part(
+        "ping_pong_delay",
+        "echoes to and fro between two places, each duller than the one before; the dry sound stays",
+        (
+            Number("time_ms", "ms", 1.0, 5000.0),
+            Number("feedback", "", 0.0, 0.99, 0.3),
+            Number("wet_db", "dB", -100.0, 12.0),
+            Number("low_pass_hz", "Hz", 100.0, 20000.0, 6000.0),
+            Number("odd_pan_percent", "%", -100.0, 100.0, -50.0),
+            Number("even_pan_percent", "%", -100.0, 100.0, 50.0),
+        ),
+        _ping_pong_delay,
+    ),
+    Part(
+        "reverb",
+        "diffuse stereo room of decaying noise; wet_db is its energy against the dry sound, which stays",
+        (
+            Number("wet_db", "dB", -100.0, 12.0),
+            Number("t60_low_s", "s", 0.05, 30.0, 1.5),
+            Number("t60_mid_s", "s", 0.05, 30.0, 1.5),
+            Number("t60_high_s", "s", 0.05, 30.0, 1.0),
+            Number("pre_delay_ms", "ms", 0.0, 500.0, 10.0),
+            Number("high_pass_hz", "Hz", 10.0, 2000.0, 100.0),
+            Number("correlation", "", -1.0, 1.0, 0.0),
+            Seed(),
+        ),
+        _reverb,
+    ),
+    Part(
+        "freeverb",
+        "Pedalboard's Reverb; the dry sound stays",
+        (
+            Number("room_size", "", 0.0, 1.0, 0.5),
+            Number("damping", "", 0.0, 1.0, 0.5),
+            Number("width", "", 0.0, 1.0, 1.0),
+            Number("wet", "", 0.0, 1.0, 0.1),
+        ),
+        _freeverb,
+    ),
+    Part(
+        "convolution",
+        "a recorded room or device beside the dry sound; the recording begins with its first sound and has energy 1",
+        (
+            AudioFile("impulse_response"),
+            Number("wet_db", "dB", -100.0, 40.0),
+            Number("dry_db", "dB", -100.0, 12.0, 0.0),
+            Number("pre_delay_ms", "ms", 0.0, 500.0, 0.0),
+        ),
+        _convolution,
+    ),
+    VOCAL_CHAIN,
+)

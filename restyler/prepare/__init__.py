@@ -1,0 +1,1 @@
+"""`restyler prepare`: users' raw takes and finished mixes → a training set of latents, with every file's fate told."""

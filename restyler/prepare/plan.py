@@ -1,0 +1,146 @@
+"""From accepted pairs to segments and shards: a pure function of what was measured, the same in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audio.alignment import Alignment, Region
+from restyler.pairs import SPLITS
+from restyler.prepare.segments import SegmentRules, Span, active_segments
+from restyler.prepare.splits import fraction
+
+
+@dataclass(frozen=True)
+class PlannedMix:
+    """One accepted mix of a take. gain_db brings it to the loudness of the set."""
+
+    key: str
+    path: Path
+    content: str
+    alignment: Alignment
+    gain_db: float
+    style: str | None
+    chain: str | None
+
+
+@dataclass(frozen=True)
+class PlannedTake:
+    """One raw take with its accepted mixes. active, level_db [steps]: of the raw take, in steps of step_s."""
+
+    key: str
+    path: Path
+    content: str
+    song: str
+    singer: str | None
+    split: str
+    gain_db: float
+    active: np.ndarray
+    level_db: np.ndarray
+    step_s: float
+    mixes: tuple[PlannedMix, ...]
+
+
+@dataclass(frozen=True)
+class PlannedSegment:
+    """Frames start_frame … stop_frame − 1 of a take, with the mixes that cover them."""
+
+    name: str
+    take: PlannedTake
+    mixes: tuple[PlannedMix, ...]
+    start_frame: int
+    stop_frame: int
+
+    @property
+    def frames(self) -> int:
+        return self.stop_frame - self.start_frame
+
+    def digest(self) -> str:
+        """A hash of all that its latents and facts depend on, apart from the codec."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:32]
+
+    def identity(self) -> dict[str, Any]:
+        """What its latents and facts depend on: the contents of files, never their places."""
+        take = self.take
+        return {
+            "take": [take.key, take.content, take.song, take.singer, round(take.gain_db, 4)],
+            "frames": [self.start_frame, self.stop_frame],
+            "mixes": [
+                [mix.key, mix.content, asdict(mix.alignment), round(mix.gain_db, 4), mix.style, mix.chain]
+                for mix in self.mixes
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    stem: str
+    split: str
+    segments: tuple[PlannedSegment, ...]
+
+    def seconds(self, frame_rate_hz: float) -> float:
+        return sum(segment.frames for segment in self.segments) / frame_rate_hz
+
+
+def plan_segments(take: PlannedTake, rules: SegmentRules, frame_rate_hz: float) -> list[PlannedSegment]:
+    """The take's active stretches, each with every mix of which one region covers it."""
+    spans = _elementary_spans([(r.start_s, r.stop_s) for mix in take.mixes for r in mix.alignment.regions])
+    found = []
+    name = hashlib.sha256(take.key.encode()).hexdigest()[:16]
+    for start_s, stop_s in active_segments(take.active, take.level_db, take.step_s, spans=spans, rules=rules):
+        start, stop = math.ceil(start_s * frame_rate_hz - 1e-6), math.floor(stop_s * frame_rate_hz + 1e-6)
+        mixes = tuple(mix for mix in take.mixes if covering(mix.alignment, start / frame_rate_hz, stop / frame_rate_hz))
+        if mixes:
+            found.append(PlannedSegment(f"{name}-{start:08d}", take, mixes, start, stop))
+    return found
+
+
+def covering(alignment: Alignment, start_s: float, stop_s: float) -> Region | None:
+    """The one region that holds all of start_s … stop_s, if there is one."""
+    slack_s = 1e-6
+    for region in alignment.regions:
+        if region.start_s - slack_s <= start_s and stop_s <= region.stop_s + slack_s:
+            return region
+    return None
+
+
+def _elementary_spans(regions: Sequence[Span]) -> list[Span]:
+    """The stretches between any two neighbouring edges: in each, the same regions hold."""
+    edges = sorted({edge for region in regions for edge in region})
+    return [
+        (one, other) for one, other in pairwise(edges) if any(start <= one and other <= stop for start, stop in regions)
+    ]
+
+
+def plan_shards(
+    segments: Sequence[PlannedSegment], *, frame_rate_hz: float, shard_s: float, made_with: dict[str, Any]
+) -> list[PlannedShard]:
+    """Shards of about shard_s seconds of raw takes each, train first.
+
+    A take goes to the bucket that the first bits of its key's hash name, and their number is the least with which
+    buckets are short enough: added takes change their own buckets alone, until the set has doubled. A shard's stem
+    ends in a hash of all that its bytes depend on; made_with: what that is beside the segments (codec, loudness).
+    """
+    shards = []
+    for split in SPLITS:
+        of_split = [segment for segment in segments if segment.take.split == split]
+        seconds = sum(segment.frames for segment in of_split) / frame_rate_hz
+        buckets = 2 ** max(0, math.ceil(math.log2(seconds / shard_s))) if seconds else 1
+        filled: dict[int, list[PlannedSegment]] = defaultdict(list)
+        for segment in of_split:
+            filled[int(fraction(segment.take.key) * buckets)].append(segment)
+        for bucket, members in sorted(filled.items()):
+            ordered = sorted(members, key=lambda segment: segment.name)
+            identity = json.dumps([made_with, [segment.digest() for segment in ordered]], sort_keys=True)
+            digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+            shards.append(PlannedShard(f"{split}-{bucket:05d}-{digest}", split, tuple(ordered)))
+    return shards

@@ -1,0 +1,88 @@
+"""Planned shards → finished ones: what is there stays, what another shard holds is copied, the rest is encoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from audio.errors import InputError
+from restyler.dataset_index import DATASET, CodecFacts, ShardInfo
+from restyler.prepare.encoding import Encoder
+from restyler.prepare.plan import PlannedSegment, PlannedShard, PlannedTake
+from restyler.shard_reading import Entry, read_dataset, read_segment, read_shard_indices
+from restyler.shards import Segment, finished_shard, write_shard
+from restyler.storage import Storage
+
+OURS = re.compile(r"(train|validation|test)-\d{5}-[0-9a-f]{16}\.(tar|json)")
+
+
+class UnreadableTakeError(InputError):
+    """A file of this take could be read when it was examined, and can't be any more."""
+
+    def __init__(self, take: PlannedTake, reason: str) -> None:
+        super().__init__(reason)
+        self.take = take
+
+
+class OldSegments:
+    """The segments of the set that lies in a folder already, by their digest; none if it has other latents."""
+
+    def __init__(self, folder: Path, codec: CodecFacts) -> None:
+        self._storage, self._codec = Storage(str(folder)), codec
+        self._entries: dict[str, tuple[str, Entry]] = {}
+        if not (folder / DATASET).exists():
+            return
+        dataset = read_dataset(self._storage)
+        if dataset.codec != codec:
+            return
+        shards = dataset.shards.all()
+        for shard in shards:
+            try:
+                (index,) = read_shard_indices(self._storage, [shard])
+            except InputError:  # damaged or gone: encoded anew
+                continue
+            self._entries |= {entry.facts["digest"]: (shard.name, entry) for entry in index.entries}
+
+    def get(self, planned: PlannedSegment) -> Segment | None:
+        """The segment as it was written, or None where it isn't there or not as it was."""
+        found = self._entries.get(planned.digest())
+        if found is None:
+            return None
+        shard, entry = found
+        try:
+            return read_segment(self._storage, shard, entry, latent_dim=self._codec.latent_dim)
+        except InputError:
+            return None
+
+
+def make_shard(
+    shard: PlannedShard, folder: Path, encoder: Encoder, old: OldSegments, *, progress: Callable[[float], None]
+) -> None:
+    """Writes one shard where it is not there yet. progress is told the seconds of raw takes of each finished segment.
+
+    Raises UnreadableTakeError for a file that can't be read, InputError where the shard can't be written.
+    """
+    rate = encoder.codec.frame_rate_hz
+    if finished_shard(folder, shard.stem) is not None:
+        progress(shard.seconds(rate))
+        return
+
+    def segments() -> Iterator[Segment]:
+        for planned in shard.segments:
+            try:
+                segment = old.get(planned) or encoder.segment(planned)
+            except InputError as error:
+                raise UnreadableTakeError(planned.take, str(error)) from error
+            yield segment
+            progress(planned.frames / rate)
+
+    write_shard(folder, shard.stem, segments(), frame_rate_hz=rate)
+
+
+def remove_others(folder: Path, shards: Sequence[ShardInfo]) -> None:
+    """Deletes the shards of earlier runs that dataset.json no longer names."""
+    named = {name for shard in shards for name in (shard.name, shard.index.name)}
+    for path in folder.iterdir():
+        if OURS.fullmatch(path.name) and path.name not in named:
+            path.unlink()

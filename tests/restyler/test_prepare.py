@@ -1,0 +1,211 @@
+"""`restyler prepare` from folders to shards: what is encoded, what is done again, what survives a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audio.io import read
+from audio.loudness import integrated_loudness_lufs
+from audio.waveform import Waveform
+from codec.pocket import PocketCodec
+from restyler.model_folder import BUNDLED
+from restyler.prepare.command import main
+from restyler.prepared import PreparedSet, Stretch
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+SMALL = ["shards.seconds=6", "splits.validation=0.3", "splits.test=0.2"]
+Sing = Callable[[int, float], Waveform]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, sung: Sing, mixed: Callable[..., np.ndarray]) -> Path:
+    """Eight songs, raw takes at 44.1 and 48 kHz; mixes that are late or early, stereo, at their own level."""
+    folder = tmp_path_factory.mktemp("songs")
+    for number in range(8):
+        take = sung(number, 6.0)
+        rate = 44100 if number % 2 else 48000
+        raw = take.resampled(rate).samples[0].numpy()
+        mix = mixed(raw, rate, seed=number, late_s=0.3 * number - 0.5)
+        for side, samples in (("raw", raw), ("mix", mix.T)):
+            (folder / side).mkdir(exist_ok=True)
+            soundfile.write(folder / side / f"song{number}_{side}.wav", samples, rate, "PCM_24")
+    return folder
+
+
+def run(folders: Path, out: Path, *overrides: str) -> int:
+    kept = [
+        text
+        for text in command(folders, out, "--workers", "1")
+        if not any(text.startswith(f"{o.split('=')[0]}=") for o in overrides)
+    ]
+    return main([*kept, *overrides])
+
+
+def command(folders: Path, out: Path, *more: str) -> list[str]:
+    return ["--raw", str(folders / "raw"), "--mix", str(folders / "mix"), "--out", str(out), *SMALL, *more]
+
+
+def shards(out: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("*-*.*")}
+
+
+def latents(out: Path) -> dict[tuple[str, float], bytes]:
+    """Raw latents of all segments, by take and start."""
+    found = {}
+    for split in ("train", "validation", "test"):
+        part = PreparedSet(str(out)).split(split)
+        keys = list(part.takes)
+        for number in range(len(part)):
+            (array,) = part.read([Stretch(number, 0, 0, int(part.frames[number]))])
+            found[keys[part.take[number]], float(part.start_s[number])] = array.tobytes()
+    return found
+
+
+def report(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def prepared(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "set"
+    subprocess.run([sys.executable, "-m", "restyler.prepare", *command(folders, out)], check=True, capture_output=True)
+    return out
+
+
+def test_every_pair_is_used_and_every_file_has_a_fate(folders: Path, prepared: Path) -> None:
+    told = report(prepared)
+    assert {pair["key"]: (pair["status"], pair["faults"]) for pair in told["pairs"]} == {
+        f"song{number}": ("ok", []) for number in range(8)
+    }
+    assert {file["path"] for file in told["files"]} == {str(path) for path in folders.rglob("*.wav")}
+    assert {file["fate"] for file in told["files"]} == {"used"}
+    assert told["finished"]
+
+
+def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folders: Path, prepared: Path) -> None:
+    """Against one pass over whole recordings, the mix moved by a phase ramp over its whole spectrum."""
+    codec = PocketCodec.from_pretrained(BUNDLED / "codec").eval()
+    offsets = {pair["key"]: pair["alignment"]["regions"][0]["offset_s"] for pair in report(prepared)["pairs"]}
+    expected = {}
+    for number in range(8):
+        raw, mix = (read(folders / side / f"song{number}_{side}.wav") for side in ("raw", "mix"))
+        assert abs(offsets[f"song{number}"] - (0.3 * number - 0.5)) < 0.001
+        length = raw.samples.shape[1]
+        padded = np.pad(mix.samples.numpy(), ((0, 0), (0, 20 * mix.sample_rate)))
+        ramp = np.exp(2j * np.pi * np.fft.rfftfreq(padded.shape[1], 1 / mix.sample_rate) * offsets[f"song{number}"])
+        moved = np.fft.irfft(np.fft.rfft(padded) * ramp, padded.shape[1])[:, :length].astype(np.float32)
+        for side, whole, heard in (
+            ("raw", raw.stereo(), raw),
+            ("mix", Waveform(torch.from_numpy(moved), mix.sample_rate), mix),
+        ):
+            gain = 10 ** ((-18 - integrated_loudness_lufs(heard)) / 20)
+            with torch.no_grad():
+                expected[number, side] = codec.encode_raw(gain * whole.resampled(48000).samples[None])[0].T.numpy()
+    segments = 0
+    for split in ("train", "validation", "test"):
+        part = PreparedSet(str(prepared)).split(split)
+        keys = list(part.takes)
+        for number in range(len(part)):
+            song = int(keys[part.take[number]].removeprefix("song"))
+            frames, start = int(part.frames[number]), round(float(part.start_s[number]) * codec.frame_rate_hz)
+            found = part.read([Stretch(number, array, 0, frames) for array in (0, 1)])
+            for side, latents in zip(("raw", "mix"), found, strict=True):
+                wanted = expected[song, side][start : start + frames]
+                # The ends of the files are padded otherwise there.
+                inner = slice(max(0, 40 - start), min(frames, len(expected[song, side]) - 40 - start))
+                error = latents[: len(wanted)][inner] - wanted[inner]
+                assert np.sqrt(np.mean(error**2)) < 0.02 * np.std(wanted)
+            segments += 1
+    assert segments >= 8
+
+
+def test_a_second_run_does_nothing_and_an_added_song_only_its_own(
+    folders: Path, prepared: Path, tmp_path: Path, sung: Sing, mixed: Callable[..., np.ndarray]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (*prepared.glob("*-*.*"), *(prepared / "examined").iterdir())}
+    assert run(folders, prepared) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for side in ("raw", "mix"):
+        (tmp_path / side).mkdir()
+        for path in (folders / side).iterdir():
+            (tmp_path / side / path.name).symlink_to(path)
+    assert run(tmp_path, tmp_path / "out") == 0
+    assert shards(tmp_path / "out") == shards(prepared)  # whatever the folders are called
+    raw = sung(20, 5.0)
+    soundfile.write(tmp_path / "raw/new_raw.wav", raw.samples[0].numpy(), 48000)
+    soundfile.write(tmp_path / "mix/new_mix.wav", mixed(raw.samples[0].numpy(), 48000, seed=20, late_s=0.0).T, 48000)
+    old = shards(tmp_path / "out")
+    assert run(tmp_path, tmp_path / "out", "shards.seconds=600") == 0
+    told = report(tmp_path / "out")
+    assert {pair["split"] for pair in told["pairs"] if pair["key"] == "new"} <= {"train", "validation", "test"}
+    was, now = ({pair["key"]: pair["split"] for pair in report(out)["pairs"]} for out in (prepared, tmp_path / "out"))
+    assert {key: now[key] for key in was} == was
+    assert not set(shards(tmp_path / "out")) & set(old)  # fewer, longer shards: the old ones are gone
+    one, other = (latents(out) for out in (prepared, tmp_path / "out"))
+    assert {key: other[key] for key in one} == one
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(folders: Path, prepared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restyler.prepare", *command(folders, out, "--workers", "1")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*-*.tar"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "dataset.json").exists()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("*-*.tar")}
+    assert 2 <= len(done) < len(list(prepared.glob("*-*.tar")))
+    assert run(folders, out) == 0
+    assert shards(out) == shards(prepared)
+    assert (out / "dataset.json").read_bytes() == (prepared / "dataset.json").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert {path.name for path in out.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_two_processes_make_the_same_set_as_one(folders: Path, prepared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29653"]
+    finished = subprocess.run(
+        [*launcher, "-m", "restyler.prepare", *command(folders, out, "--workers", "1")],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert shards(out) == shards(prepared)
+    assert finished.stdout.count("report:") == 1
+
+
+def test_another_codec_is_noticed(folders: Path, prepared: Path, tmp_path: Path) -> None:
+    codec = PocketCodec.from_pretrained(BUNDLED / "codec")
+    codec.latent_mean.add_(0.5)
+    codec.save_pretrained(tmp_path / "codec")
+    out = tmp_path / "set"
+    assert run(folders, out) == 0
+    old = shards(out)
+    assert run(folders, out, f"codec.path={tmp_path / 'codec'}") == 0
+    new = shards(out)
+    assert not set(old) & set(new)
+    assert json.loads((out / "dataset.json").read_text())["codec"]["fingerprint"] == codec.fingerprint()
