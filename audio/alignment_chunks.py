@@ -21,7 +21,7 @@ LEAST_STRENGTH = 0.15
 SURE_STRENGTH = 0.4  # so much no other place would have: the remaining candidates are not looked at
 ROUGH_GAIN = 1.1  # by which a place from features alone must be stronger than the correlogram's
 SCOUTS = 6  # chunks that are asked for the drift
-SURE_COHERENCE = 0.2
+SURE_COHERENCE, LEAST_COHERENCE = 0.2, 0.02
 DRIFT_GAIN, DRIFT_RISE = (
     1.05,
     0.005,
@@ -118,14 +118,16 @@ def place(raw: np.ndarray, mix: np.ndarray, sample_rate: int, base_rate: float, 
     starts_s = [float(first) * STEP_S / base_rate for first in firsts]
     places = list(candidates(own.bands, moved.bands, firsts, steps, count=CANDIDATES))
     liked = sorted(range(len(places)), key=lambda index: -max((one.likeness for one in places[index]), default=0.0))
-    drifted = _scout(reader, [(starts_s[index], places[index]) for index in liked[:SCOUTS]])
+    drifted, coherence = _scout(reader, [(starts_s[index], places[index]) for index in liked[:SCOUTS]])
+    if base_rate != 1 and coherence < LEAST_COHERENCE:
+        return None  # a wrong label is a rare thing: it has to show at once
     nodes = _tried(reader, starts_s, places, liked, drifted)
     _ask_neighbours(reader, starts_s, nodes, base_rate + drifted)
     return Placed(reader, nodes, base_rate + drifted)
 
 
-def _scout(reader: Reader, chunks: Sequence[tuple[float, list[Candidate]]]) -> float:
-    """The drift against the base rate that chunks show, each with its start in s and its candidates."""
+def _scout(reader: Reader, chunks: Sequence[tuple[float, list[Candidate]]]) -> tuple[float, float]:
+    """The drift against the base rate that chunks show, each with its start in s and its candidates; the coherence."""
     best = (0.0, 0.0, 0.0)
     for start_s, places in chunks:
         for one in places:
@@ -136,7 +138,7 @@ def _scout(reader: Reader, chunks: Sequence[tuple[float, list[Candidate]]]) -> f
         if best[1] > SURE_COHERENCE:
             break
     drifted, with_it, without = best
-    return drifted if with_it > DRIFT_GAIN * without + DRIFT_RISE else 0.0
+    return (drifted, with_it) if with_it > DRIFT_GAIN * without + DRIFT_RISE else (0.0, without)
 
 
 def _tried(

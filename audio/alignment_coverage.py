@@ -64,6 +64,7 @@ def cover(
     cells = int(np.ceil(raw_s / cell_s))
     coherence = np.zeros((len(pieces), cells))
     possible = np.zeros((len(pieces), cells), dtype=bool)
+    whole = np.zeros((len(pieces), cells), dtype=bool)
     level = np.zeros(cells)
     middle_s = (np.arange(cells) + 0.5) * cell_s
     for index, piece in enumerate(pieces):
@@ -74,15 +75,19 @@ def cover(
         part = slice(first, stop)
         coherence[index, part], level[part] = _cells(raw, mix, cut, frames, part, rate, piece.offset_s)
         in_mix_s = rate * middle_s[part] + piece.offset_s
-        possible[index, part] = (in_mix_s > -rate * cell_s / 2) & (in_mix_s < mix_s + rate * cell_s / 2)
+        half_s = rate * cell_s / 2
+        possible[index, part] = (in_mix_s > -half_s) & (in_mix_s < mix_s + half_s)
+        whole[index, part] = (in_mix_s >= half_s) & (in_mix_s <= mix_s - half_s)
     strength = np.sqrt(np.maximum(coherence, 0))
     weight = _loudness(level)
     core = np.array([(middle_s >= piece.start_s) & (middle_s <= piece.stop_s) for piece in pieces])
     typical = float(np.average(np.max(strength * core, axis=0), weights=weight * core.any(axis=0) + TIE))
-    gain = np.where(possible, weight * (strength - max(LEAST_STRENGTH, SHARE_OF_TYPICAL * typical)) + TIE, -np.inf)
+    least = max(LEAST_STRENGTH, SHARE_OF_TYPICAL * typical)
+    # A cell that the mix holds in part says nothing, and goes with its neighbour.
+    gain = np.where(possible, np.where(whole, weight * (strength - least), 0.0) + TIE, -np.inf)
     choice = _best_course(gain)
     covered = choice < len(pieces)
-    spans = _spans(choice, possible, cell_s, raw_s)
+    spans = _spans(choice, whole, cell_s, raw_s)
     spans = _settled(raw, sample_rate, rate, pieces, spans, mix_s)
     chosen = coherence[np.minimum(choice, len(pieces) - 1), np.arange(cells)]
     power = np.sqrt(level) * covered
@@ -143,8 +148,8 @@ def _best_course(gain: np.ndarray) -> np.ndarray:
     return np.minimum(choice, lines)
 
 
-def _spans(choice: np.ndarray, possible: np.ndarray, cell_s: float, raw_s: float) -> list[Span]:
-    none = len(possible)
+def _spans(choice: np.ndarray, whole: np.ndarray, cell_s: float, raw_s: float) -> list[Span]:
+    none = len(whole)
     edges = np.flatnonzero(np.diff(choice)) + 1
     bounds = [0, *edges.tolist(), len(choice)]
     spans = []
@@ -153,8 +158,8 @@ def _spans(choice: np.ndarray, possible: np.ndarray, cell_s: float, raw_s: float
             continue
         # A cell is judged with its neighbours: where a line ends in a foreign sound, its last cell may be half foreign.
         line = int(choice[first])
-        start = first + (first > 0 and choice[first - 1] == none and possible[line, first - 1])
-        end = stop - (stop < len(choice) and choice[stop] == none and possible[line, stop])
+        start = first + (first > 0 and choice[first - 1] == none and whole[line, first - 1])
+        end = stop - (stop < len(choice) and choice[stop] == none and whole[line, stop])
         if start < end:
             spans.append(Span(start * cell_s, min(end * cell_s, raw_s), line))
     return spans

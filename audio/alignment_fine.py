@@ -21,7 +21,8 @@ OVERLAP_EXCESS = 1.3  # neighbouring frames share samples: chance adds up to thi
 LARGEST_CHANCE = 0.9
 LARGEST_DRIFT = 1.5e-3
 DRIFT_STEP = 1.5e-5
-DRIFT_PADDING = 8
+DRIFT_PADDING = 4
+DRIFT_BINS = 2  # every second bin: neighbours share a window, and say the same
 OVERSAMPLING = 4
 TINY = 1e-30
 DIRECT_SHARE = 0.35  # of the highest peak that a direct sound before it has at least
@@ -147,12 +148,13 @@ def drift(one: np.ndarray, other: np.ndarray, cut: Grid) -> tuple[float, float, 
     the phase at each frequency from frame to frame by an angle proportional to frequency, so one transform along the
     frames holds the coherence for every drift.
     """
+    one, other = one[:, ::DRIFT_BINS], other[:, ::DRIFT_BINS]
     products = one.conj() * other
     size = fft.next_fast_len(DRIFT_PADDING * len(products))
     lines = fft.fft(products, size, axis=0)
     count = round(LARGEST_DRIFT / DRIFT_STEP)
     drifts = DRIFT_STEP * np.arange(-count, count + 1)
-    places = np.round(-drifts[:, None] * cut.frequency_hz * cut.hop_s * size).astype(np.int64) % size
+    places = np.round(-drifts[:, None] * cut.frequency_hz[::DRIFT_BINS] * cut.hop_s * size).astype(np.int64) % size
     both = accord(one, other, len(one))
     turned = Accord(lines[places, np.arange(products.shape[1])], both.raw_power, both.mix_power, both.chance)
     coherence = turned.coherence()
@@ -192,15 +194,16 @@ def arrival(correlation: np.ndarray, cut: Grid, reach_s: float) -> tuple[float, 
     magnitude = np.abs(correlation)
     per_s = OVERSAMPLING * cut.sample_rate
     middle = len(correlation) // 2
-    reach, alone, lobe = (round(seconds * per_s) for seconds in (reach_s, ALONE_S, LOBE_S))
+    reach, alone, quiet, lobe = (round(seconds * per_s) for seconds in (reach_s, ALONE_S, QUIET_S, LOBE_S))
     start = max(middle - reach, 1)
     top = start + int(magnitude[start : middle + reach + 1].argmax())
-    for early in np.flatnonzero(magnitude[start : max(start, top - alone)] > DIRECT_SHARE * magnitude[top]):
-        at = start + int(early)
-        before = magnitude[max(0, at - round(QUIET_S * per_s)) : max(1, at - alone)]
-        if magnitude[at] > DIRECT_RATIO * np.sqrt(np.mean(before**2)):
-            top = at + int(magnitude[at : at + alone].argmax())
-            break
+    early = start + np.flatnonzero(magnitude[start : max(start, top - alone)] > DIRECT_SHARE * magnitude[top])
+    energy = np.concatenate([[0.0], np.cumsum(magnitude**2)])
+    since, until = np.maximum(early - quiet, 0), np.maximum(early - alone, 1)
+    before = np.sqrt((energy[until] - energy[since]) / (until - since))
+    alone_at = early[magnitude[early] > DIRECT_RATIO * before]
+    if len(alone_at):
+        top = int(alone_at[0]) + int(magnitude[alone_at[0] : alone_at[0] + alone].argmax())
     first = max(0, top - lobe)
     opposite = -np.sign(correlation[top]) * correlation[first:top]
     if len(opposite) and opposite.max() > LOBE_SHARE * magnitude[top]:

@@ -6,8 +6,6 @@ any level, mostly zero, in the middle of sound.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 NEAR_PEAK = 0.84  # of the highest sample so far: what lies lower can't be a clipped top
@@ -116,8 +114,8 @@ class FaultMeter:
         found = []
         for start, stop in zip(starts[fresh & ~clipped], stops[fresh & ~clipped], strict=True):
             before, after = channel[start - context : start], channel[stop : stop + context]
-            contexts = [_rms(before), _rms(after)]
-            edges = [_rms(before[-edge:]), _rms(after[:edge])]
+            contexts = [_swing(before), _swing(after)]
+            edges = [_swing(before[-edge:]), _swing(after[:edge])]
             self._loudest[number] = max(self._loudest[number], *contexts)
             abrupt = all(
                 near >= 10 ** (EDGE_DB / 20) * wide
@@ -142,5 +140,6 @@ def _level_bin(level: np.ndarray | float) -> np.ndarray:
     return np.floor((20 * np.log10(level) - LOWEST_LEVEL_DB) / LEVEL_STEP_DB).astype(np.int64)
 
 
-def _rms(samples: np.ndarray) -> float:
-    return math.sqrt(float(np.mean(samples.astype(np.float64) ** 2)))
+def _swing(samples: np.ndarray) -> float:
+    """RMS around the mean: a constant offset is no sound."""
+    return float(samples.std(dtype=np.float64))

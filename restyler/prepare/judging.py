@@ -66,8 +66,7 @@ def judge(
     covered = {mix.key for segment in segments for mix in segment.mixes}
     for verdict in used:
         if verdict.pair.key not in covered:
-            reason = f"nowhere {config.segments.shortest_s:g} s of activity that both sides have"
-            verdicts[verdict.pair.key] = verdict.with_fault(Fault("too_short", "reject", reason))
+            verdicts[verdict.pair.key] = verdict.with_fault(_too_short(config))
     return Judged(tuple(verdicts.values()), matched.leftovers, tuple(segments))
 
 
@@ -83,10 +82,11 @@ def _verdict(pair: Pair, record: Record, config: PrepareConfig) -> Verdict:
             inspection = Inspection.from_record(file["inspection"])
             heard.append(inspection)
             faults += file_faults(side, inspection, config)
+            if inspection.active_s < config.segments.shortest_s and not _nothing_to_compare(faults):
+                faults.append(_too_short(config))
     raw, mix = heard
     compared = record["mixes"].get(str(pair.mix))
-    silent = any(fault.code.startswith("silent") for fault in faults)
-    if compared is None or silent:  # nothing to compare
+    if compared is None or _nothing_to_compare(faults):
         return Verdict(pair, tuple(faults), raw, mix)
     if compared["alignment"] is None:
         faults.append(Fault("wrong_pair", config.actions.wrong_pair, "no part of the mix follows the raw take"))
@@ -96,6 +96,14 @@ def _verdict(pair: Pair, record: Record, config: PrepareConfig) -> Verdict:
     measures = PairMeasures(**compared["measures"])
     faults += pair_faults(alignment, measures, config)
     return Verdict(pair, tuple(faults), raw, mix, alignment, measures)
+
+
+def _nothing_to_compare(faults: Sequence[Fault]) -> bool:
+    return any(fault.code in ("silent_raw", "silent_mix", "too_short") for fault in faults)
+
+
+def _too_short(config: PrepareConfig) -> Fault:
+    return Fault("too_short", "reject", f"nowhere {config.segments.shortest_s:g} s of activity that both sides have")
 
 
 def _same_recordings(side: str, verdicts: Sequence[Verdict], records: dict[Path, Record | None]) -> list[set[Path]]:

@@ -110,8 +110,13 @@ def _encode(
     share = shards[state.process_index :: state.num_processes]
     old = OldSegments(out, facts)
     failed: dict[str, str] = {}
-    seconds = round(sum(shard.seconds(facts.frame_rate_hz) for shard in share))
-    with one_verdict(), tqdm(total=seconds, unit="s", desc="encoding", disable=not state.is_main_process) as bar:
+    bar = tqdm(
+        total=sum(shard.seconds(facts.frame_rate_hz) for shard in share),
+        desc="encoding",
+        bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of takes [{elapsed}<{remaining}, {rate_fmt}]",
+        disable=not state.is_main_process,
+    )
+    with one_verdict(), bar:
         for shard in share:
             try:
                 make_shard(shard, out, encoder, old, progress=bar.update)
