@@ -64,6 +64,10 @@ def test_a_command_in_the_documents_can_be_typed(words: list[str], capsys: pytes
         return
     if words[0] == "restyler":
         command, arguments = words[1], words[2:]
+    elif "-m" in words:  # accelerate launch … -m restyler.COMMAND …
+        position = words.index("-m") + 1
+        command, arguments = words[position].removeprefix("restyler."), words[position + 1 :]
+        assert (ROOT / "restyler" / command / "__main__.py").is_file()
     else:  # python FILE … or accelerate launch … FILE …
         position, script = next((i, word) for i, word in enumerate(words) if word.endswith(".py"))
         assert (ROOT / script).is_file()

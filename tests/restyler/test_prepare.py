@@ -209,3 +209,18 @@ def test_another_codec_is_noticed(folders: Path, prepared: Path, tmp_path: Path)
     new = shards(out)
     assert not set(old) & set(new)
     assert json.loads((out / "dataset.json").read_text())["codec"]["fingerprint"] == codec.fingerprint()
+
+
+def test_levels_are_those_of_the_settings_and_peaks_stay_under_the_ceiling(folders: Path, tmp_path: Path) -> None:
+    assert run(folders, tmp_path / "set", "levels.loudness_lufs=-20.0", "levels.peak_db=-6.0") == 0
+    told = report(tmp_path / "set")["pairs"]
+    lowered = 0
+    for pair in told:
+        sides = [(pair[f"{side}_heard"], pair[f"{side}_gain_db"]) for side in ("raw", "mix")]
+        loudness = [heard["loudness_lufs"] + gain_db for heard, gain_db in sides]
+        peak_db = max(heard["true_peak_db"] + gain_db for heard, gain_db in sides)
+        assert loudness[0] == pytest.approx(loudness[1], abs=0.01)
+        assert loudness[0] == pytest.approx(-20, abs=0.01) or peak_db == pytest.approx(-6, abs=0.01)
+        assert loudness[0] <= -19.99 and peak_db <= -5.99
+        lowered += loudness[0] < -20.1
+    assert lowered > 0
