@@ -77,7 +77,7 @@ def moved(mix: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, flo
 def outcomes(
     count: int, draw: Callable[[np.random.Generator], tuple[np.ndarray, EffectChain]]
 ) -> Iterable[tuple[float, bool, float]]:
-    """Of so many pairs the error in s, whether the polarity is right, and the score; infinite, False, 0 where refused."""
+    """Of so many pairs the error in s, whether the polarity is right, and the score; infinite, False, 0 if refused."""
     for seed in range(count):
         random = np.random.default_rng([seed, 9])
         raw, chain = draw(random)
