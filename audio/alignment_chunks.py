@@ -22,10 +22,7 @@ SURE_STRENGTH = 0.4  # so much no other place would have: the remaining candidat
 ROUGH_GAIN = 1.1  # by which a place from features alone must be stronger than the correlogram's
 SCOUTS = 6  # chunks that are asked for the drift
 SURE_COHERENCE, LEAST_COHERENCE = 0.2, 0.02
-DRIFT_GAIN, DRIFT_RISE = (
-    1.05,
-    0.005,
-)  # a drift must raise the coherence by that factor and more than that to be believed
+DRIFT_GAIN, DRIFT_RISE = 1.05, 0.02  # a drift is believed that raises the coherence by this factor and that much more
 LEAST_PROBES, PROBED_SHARE = 12, 0.1  # chunks that are tried before a mix is given up: so many, or that share
 
 
@@ -138,7 +135,7 @@ def _scout(reader: Reader, chunks: Sequence[tuple[float, list[Candidate]]]) -> t
         if best[1] > SURE_COHERENCE:
             break
     drifted, with_it, without = best
-    return (drifted, with_it) if with_it > DRIFT_GAIN * without + DRIFT_RISE else (0.0, without)
+    return (drifted, with_it) if with_it > DRIFT_GAIN * max(without, 0.0) + DRIFT_RISE else (0.0, without)
 
 
 def _tried(

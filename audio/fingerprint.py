@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import rfft
@@ -69,12 +70,22 @@ def fingerprint(proxy: np.ndarray, rate: int) -> np.ndarray:
     return mixed[kept] >> np.uint64(FRAME_BITS) << np.uint64(FRAME_BITS) | frames[kept]
 
 
-def duplicates(fingerprints: Mapping[str, np.ndarray]) -> list[tuple[str, str, float]]:
-    """Pairs of names (in the order of the mapping) whose recordings share at least some seconds, each with a score.
+class Match(NamedTuple):
+    """Two recordings with some seconds in common.
 
     score: share of the landmarks of the sparser one, where both lie over each other, that are common at the best time
     offset. Around 0.4 for a copy through a lossy codec, 1 for an exact one; small where two recordings have one passage
-    in common.
+    in common. overlap: share of the shorter one, from its first landmark to its last, that lies over the other.
+    """
+
+    first: str
+    second: str
+    score: float
+    overlap: float
+
+
+def duplicates(fingerprints: Mapping[str, np.ndarray]) -> list[Match]:
+    """Pairs of names (in the order of the mapping) whose recordings share at least some seconds.
 
     One sorted index of all landmarks is searched, so the time grows with what is common and not with the number of
     pairs. A landmark that occurs more than 64 times is common to all and left out.
@@ -87,8 +98,8 @@ def duplicates(fingerprints: Mapping[str, np.ndarray]) -> list[tuple[str, str, f
     values, frames = entries >> np.uint64(FRAME_BITS), (entries & np.uint64((1 << FRAME_BITS) - 1)).astype(np.int64)
     result = []
     for first, second, offset, votes in _votes(values, frames, owners):
-        score = votes / max(1, _fewer_in_common(fingerprints[names[first]], fingerprints[names[second]], offset))
-        result.append((names[first], names[second], min(1.0, score)))
+        fewer, overlap = _in_common(fingerprints[names[first]], fingerprints[names[second]], offset)
+        result.append(Match(names[first], names[second], min(1.0, votes / max(1, fewer)), overlap))
     return result
 
 
@@ -148,9 +159,12 @@ def _votes(values: np.ndarray, frames: np.ndarray, owners: np.ndarray) -> list[t
     return [(*pair, *vote) for pair, vote in best.items()]
 
 
-def _fewer_in_common(first: np.ndarray, second: np.ndarray, offset: int) -> int:
-    """How many landmarks the sparser one has where both recordings lie over each other."""
+def _in_common(first: np.ndarray, second: np.ndarray, offset: int) -> tuple[int, float]:
+    """Where both recordings lie over each other: the landmarks of the sparser one there, and the share of the shorter
+    one that this is."""
     mask = np.uint64((1 << FRAME_BITS) - 1)
     early, late = (first & mask).astype(np.int64) + offset, (second & mask).astype(np.int64)
     start, stop = max(early[0], late[0]), min(early[-1], late[-1])
-    return min(int(((times >= start) & (times <= stop)).sum()) for times in (early, late))
+    fewer = min(int(((times >= start) & (times <= stop)).sum()) for times in (early, late))
+    shorter = min(int(times[-1] - times[0]) for times in (early, late))
+    return fewer, float((stop - start) / shorter) if shorter else 1.0

@@ -38,7 +38,7 @@ class FolderData(Section):
 
 class PreparedSetChoice(Section):
     path: str
-    weight: Positive
+    weight: Annotated[int, Field(gt=0, le=1000)]
 
 
 class PreparedData(Section):

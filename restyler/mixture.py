@@ -32,26 +32,40 @@ def turn(number: int, *, counts: Sequence[int], weights: Sequence[int], seed: in
     Any sum(weights) examples in a row hold weights[k] of set k. Of each set, every segment comes once per epoch, in an
     order that differs from epoch to epoch.
     """
-    sets = _shuffled_sets(tuple(weights), seed, purpose)
+    sets, before = _turns(tuple(weights), seed, purpose)
     rounds, place = divmod(number, len(sets))
     which = int(sets[place])
-    nth = rounds * weights[which] + int((sets[:place] == which).sum())  # how many of this set came before
-    epoch, position = divmod(nth, counts[which])
-    return Turn(which, epoch, int(_shuffled(counts[which], seed, purpose, which, epoch)[position]))
+    epoch, position = divmod(rounds * weights[which] + int(before[place]), counts[which])
+    return Turn(which, epoch, int(_order(counts[which], seed, purpose, which, epoch)[position]))
 
 
-@lru_cache(maxsize=64)
-def _shuffled_sets(weights: tuple[int, ...], seed: int, purpose: str) -> np.ndarray:
-    """The order in which sets take turns, each as often as its weight says; the same in every round."""
+@lru_cache(maxsize=8)
+def _turns(weights: tuple[int, ...], seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+    """The order in which sets take turns, each as often as its weight says, the same in every round; and how often the
+    set of each place had its turn before in the round."""
     sets = np.repeat(np.arange(len(weights)), weights)
-    return sets[torch.randperm(len(sets), generator=generator(seed, purpose, "sets")).numpy()]
+    sets = sets[torch.randperm(len(sets), generator=generator(seed, purpose, "sets")).numpy()]
+    before = np.zeros(len(sets), np.int64)
+    for which in range(len(weights)):
+        places = np.flatnonzero(sets == which)
+        before[places] = np.arange(len(places))
+    return sets, before
 
 
-@lru_cache(maxsize=64)
-def _shuffled(count: int, seed: int, purpose: str, which: int, epoch: int) -> np.ndarray:
+# Orders in use: of each set the present epoch and the one before, as a batch may lie across two. An order of all epochs
+# would fill the memory of every worker, and what is computed for every example would cost more than the example.
+_orders: dict[tuple[int, int, str, int], dict[int, np.ndarray]] = {}
+
+
+def _order(count: int, seed: int, purpose: str, which: int, epoch: int) -> np.ndarray:
     """The segments of a set in the order of an epoch."""
-    order = torch.randperm(count, generator=generator(seed, purpose, "order", which, epoch))
-    return order.numpy().astype(np.int32)
+    kept = _orders.setdefault((count, seed, purpose, which), {})
+    if epoch not in kept:
+        order = torch.randperm(count, generator=generator(seed, purpose, "order", which, epoch))
+        while len(kept) > 1:
+            kept.pop(next(iter(kept)))
+        kept[epoch] = order.numpy().astype(np.int32)
+    return kept[epoch]
 
 
 class PreparedExamples:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from diffusers.utils import logging as diffusers_logging
 
-from audio.errors import InputError
 from audio.io import write
 from audio.loudness import integrated_loudness_lufs, match_loudness, true_peak_db
 from audio.waveform import Waveform
 from restyler.command import shown
+from restyler.devices import pick_device
 from restyler.model_folder import MANIFEST
 from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
@@ -49,23 +49,13 @@ def load_model(folder: Path, device: str) -> VocalRestylePipeline:
 
     Raises InputError for a device that is unknown or absent, and for a folder that is no intact model.
     """
-    place = _device(device)
+    place = pick_device(device)
     # TF32 would keep ten bits of every convolution's input: a mix would depend on the device audibly more than by
     # rounding.
     torch.backends.cudnn.allow_tf32 = False
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()  # weights that don't fit are refused, no reason to warn as well
     return VocalRestylePipeline.from_pretrained(folder, device=place)
-
-
-def _device(name: str) -> torch.device:
-    gpus = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda" if gpus else "cpu")
-    there = ["cpu"] + ["cuda"] * bool(gpus) + [f"cuda:{i}" for i in range(gpus)]
-    if name not in there:
-        raise InputError(f"device {name!r} is not there (allowed here: auto, {', '.join(there)})")
-    return torch.device(name)
 
 
 def model_name(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from audio.errors import InputError
-from audio.io import read, read_tags, require_signal, write, write_text_atomic
+from audio.io import duration_s, read, read_tags, require_signal, write, write_text_atomic
 from audio.meters import TruePeakMeter
 from audio.waveform import Waveform
 from restyler.bleed import measure_bleed
@@ -28,7 +29,6 @@ FACTS = "separation.json"
 PEAK_DB = -1.0
 METER_DB = 0.06  # kept free under the ceiling: by so much the meter and 24 bits may be off
 BLOCK_SAMPLES = 1 << 18
-NEEDED = frozenset({"sha256", "vocal", "gain_db", "bleed_db", "unmeasured"})  # of a song's record, to go on
 
 Facts = dict[str, Any]
 
@@ -47,12 +47,14 @@ def find_songs(paths: Sequence[Path], out: Path) -> list[Song]:
     """Every song read and checked once, with the place of its vocal: OUT/<stem>.flac.
 
     Raises InputError for a song that `audio.io.read` refuses or that is silent, for two whose vocals would have one
-    name, and where a vocal would replace a song.
+    name, for a name that is no UTF-8 (the record is), and where a vocal would replace a song.
     """
     claimed: dict[str, Path] = {}
     originals = {os.path.realpath(path) for path in paths}
     songs = []
     for path in paths:
+        if not _is_utf8(path.name):
+            raise InputError(f"{shown(path)}: its name is no UTF-8, so it can't stand in {FACTS}; rename it")
         vocal = out / f"{path.stem}.flac"
         first = claimed.setdefault(path.stem.casefold(), path)  # some file systems ignore case
         if first is not path:
@@ -64,19 +66,22 @@ def find_songs(paths: Sequence[Path], out: Path) -> list[Song]:
             raise InputError(f"{shown(vocal)}: the vocal would replace a song; use another --out")
         song = read(path)
         require_signal(song, path)
-        with path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        songs.append(Song(path, vocal, digest, song.duration_s))
+        songs.append(Song(path, vocal, _sha256(path), song.duration_s))
     return songs
 
 
-def finished(songs: Sequence[Song], out: Path, separator: Separator) -> dict[str, Facts]:
-    """What an earlier run of the same command recorded in OUT, by stem; only songs whose vocals are still there.
+def finished(songs: Sequence[Song], out: Path, separator: Separator) -> tuple[dict[str, Facts], list[Song]]:
+    """What an earlier run of the same command recorded in OUT, by stem, only songs whose vocals are still there; and
+    those of them whose vocals have been damaged since.
+
+    A damaged vocal stays known until there is a new one: a run that is killed before that must not take the file for
+    somebody else's.
 
     Raises InputError for a record of another model or other settings, a damaged one, and for a file in a vocal's place
-    that was not made from this song by this model.
+    that was not made from this song by this model or is intact but no longer the one that was written.
     """
     known = _recorded(out / FACTS, _settings(separator))
+    damaged = []
     for song in songs:
         entry = known.get(song.path.stem)
         if not os.path.lexists(song.vocal):
@@ -90,7 +95,11 @@ def finished(songs: Sequence[Song], out: Path, separator: Separator) -> dict[str
                 raise InputError(f"{shown(song.vocal)}: already exists; use another --out")
         elif entry["sha256"] != song.sha256:
             raise InputError(f"{shown(song.vocal)}: was separated from another recording; use another --out")
-    return known
+        elif _sha256(song.vocal) != entry["vocal_sha256"]:
+            if _readable(song.vocal):  # changed by somebody, who may want to keep it
+                raise InputError(f"{shown(song.vocal)}: no longer the vocal that was written; use another --out")
+            damaged.append(song)
+    return known, damaged
 
 
 def _recorded(record: Path, settings: Facts) -> dict[str, Facts]:
@@ -99,7 +108,7 @@ def _recorded(record: Path, settings: Facts) -> dict[str, Facts]:
     try:
         facts = json.loads(record.read_text(encoding="utf-8"))
         made_with, known = facts["separator"], dict(facts["songs"])
-        complete = facts["format"] == FORMAT and all(entry.keys() >= NEEDED for entry in known.values())
+        complete = facts["format"] == FORMAT and all(_is_complete(entry) for entry in known.values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         complete = False
     if not complete:
@@ -107,6 +116,47 @@ def _recorded(record: Path, settings: Facts) -> dict[str, Facts]:
     if made_with != settings:
         raise InputError(f"{shown(record)}: its vocals were made with other weights or settings; use another --out")
     return known
+
+
+def _is_complete(entry: Facts) -> bool:
+    """Whether a song's record has all that is needed to go on; LookupError or TypeError are a no as well."""
+    texts = (entry["sha256"], entry["vocal"], entry["vocal_sha256"], entry["unmeasured"])
+    measured = entry["unmeasured"] == "" and _is_number(entry["bleed_db"])
+    unmeasured = entry["unmeasured"] != "" and entry["bleed_db"] is None
+    return all(isinstance(text, str) for text in texts) and (measured or unmeasured) and _is_number(entry["gain_db"])
+
+
+def _is_number(value: object) -> bool:
+    """Python reads Infinity, NaN and true from JSON as well."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    """Raises InputError where there is no file to read."""
+    try:
+        if not path.is_file():  # a pipe would never end
+            raise InputError(f"{shown(path)}: not a file")
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+
+
+def _readable(vocal: Path) -> bool:
+    """Whether it is audio from its beginning to its end; FLAC's checksums tell."""
+    try:
+        duration_s(vocal)
+    except InputError:
+        return False
+    return True
 
 
 def separate(song: Song, separator: Separator, tell: Callable[[float], None]) -> Facts:
@@ -126,6 +176,7 @@ def separate(song: Song, separator: Separator, tell: Callable[[float], None]) ->
         "song": song.path.name,
         "sha256": song.sha256,
         "vocal": song.vocal.name,
+        "vocal_sha256": _sha256(song.vocal),
         "samples": safe.samples.shape[1],
         "gain_db": round(gain_db, 3),
         "vocal_to_song_db": _rounded(level_db),
@@ -177,7 +228,7 @@ def _level_db(waveform: Waveform) -> float:
 
 def _rounded(level_db: float | None) -> float | None:
     """For JSON, which has no infinity."""
-    return None if level_db is None or level_db == -float("inf") else round(level_db, 2)
+    return None if level_db is None or level_db == -math.inf else round(level_db, 2)
 
 
 def _record(out: Path, separator: Separator, known: dict[str, Facts], max_bleed_db: float) -> None:
@@ -230,13 +281,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths, passed_over = find_takes(options.songs)
     songs = find_songs(paths, options.out)
     separator = load_separator(options.model, weights=options.weights, shifts=options.shifts, device=device)
-    known = finished(songs, options.out, separator)
-    waiting = [song for song in songs if song.path.stem not in known]
+    known, damaged = finished(songs, options.out, separator)
+    waiting = [song for song in songs if song.path.stem not in known or song in damaged]
     in_all_s = sum(song.duration_s for song in waiting)
     done_s = 0.0
     with made_folders([options.out]), progress_bar("separate") as bar:
         for path in passed_over:
             tqdm.write(f"{shown(path)}: passed over, not an audio file by its name")
+        for song in damaged:
+            tqdm.write(f"{shown(song.vocal)}: damaged since it was written, separated again")
         for song in waiting:
 
             def tell(share: float, start_s: float = done_s, song: Song = song) -> None:

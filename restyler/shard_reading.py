@@ -117,7 +117,8 @@ def read_segment(storage: Storage, shard: str, entry: Entry, *, latent_dim: int)
 
 def damaged(storage: Storage, shard: str, segment: str, part: str) -> InputError:
     return InputError(
-        f"{storage.url}/{shard}: damaged: segment {segment}, {part}: the checksum is not that of what was written"
+        f"{storage.url}/{shard}: damaged: segment {segment}, {part}: the checksum is not that of what was written;"
+        " restyler prepare … --verify makes it anew"
     )
 
 

@@ -80,6 +80,7 @@ def write_shard(folder: Path, stem: str, segments: Iterable[Segment], *, frame_r
             with suppress(OSError):  # all was flushed, or the failure is known already
                 handle.close()
         content["seconds"] = content.pop("frames") / frame_rate_hz
+        content["content_sha256"] = _checksum(content)
         data = _index_bytes(content)
         with _told(index), parts[1].open("wb") as handle:
             handle.write(data)
@@ -96,15 +97,27 @@ def write_shard(folder: Path, stem: str, segments: Iterable[Segment], *, frame_r
     return _info(stem, json.loads(data), data)
 
 
-def finished_shard(folder: Path, stem: str) -> ShardInfo | None:
-    """What `write_shard` gave for FOLDER/STEM.tar, or None where that is missing, unfinished or of another format."""
+def finished_shard(folder: Path, stem: str, *, whole: bool = False) -> ShardInfo | None:
+    """What `write_shard` gave for FOLDER/STEM.tar, or None where that is missing, unfinished or of another format, or
+    where its index is damaged. whole: or where the tar file is, which means reading all of it."""
     tar, index = folder / f"{stem}.tar", folder / f"{stem}.json"
     try:
         data, size = index.read_bytes(), tar.stat().st_size
         content = json.loads(data)
-        return _info(stem, content, data) if (content["format"], content["bytes"]) == (FORMAT, size) else None
+        if (content["format"], content["bytes"]) != (FORMAT, size) or content["content_sha256"] != _checksum(content):
+            return None
+        if whole:
+            with tar.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != content["sha256"]:
+                    return None
+        return _info(stem, content, data)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of what an index says, but for this."""
+    return hashlib.sha256(_json({**content, "content_sha256": None})).hexdigest()
 
 
 def _info(stem: str, content: dict[str, Any], index: bytes) -> ShardInfo:
@@ -220,11 +233,11 @@ def block_checksums(data: np.ndarray) -> np.ndarray:
 
 
 def segment_moments(segment: Segment) -> tuple[Moments, Moments]:
-    """Of raw latents and mixes pooled, and of mix − raw. A frame of the take counts 1, and as much as all its mixes
-    together: training shows each segment with one of its mixes."""
-    share = 1 / len(segment.mixes)
+    """Of raw latents and mixes pooled, and of mix − raw. Every segment counts 1, however long, and its take as much as
+    all its mixes together: training shows each segment once an epoch, a crop of it, with one of its mixes."""
     raw = segment.raw.astype(np.float64)
-    latents, apart = Moments.of(raw, weight=1.0), []
+    share = 1 / len(raw) / len(segment.mixes)
+    latents, apart = Moments.of(raw, weight=1 / len(raw)), []
     for mix in segment.mixes:
         latents = latents + Moments.of(mix, weight=share)
         apart.append(Moments.of(mix - raw, weight=share))

@@ -39,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workers",
         type=integer(1, 256),
-        default=os.cpu_count() or 1,
-        help="processes that read files (default: all cores)",
+        default=_cores(),
+        help="processes that read files, for each process of a launcher (default: its share of the cores)",
     )
+    parser.add_argument("--verify", action="store_true", help="read finished shards, and make damaged ones anew")
     options = parser.parse_intermixed_args(argv)
     config = load_prepare_config(options.config, options.overrides)
     matched = _matched(options, config)
@@ -49,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(table(matched))
         return 0
     with told_once():
-        return prepare(matched, options.out, config, workers=options.workers)
+        return prepare(matched, options.out, config, workers=options.workers, verify=options.verify)
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(256, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _matched(options: argparse.Namespace, config: PrepareConfig) -> Matched:

@@ -40,8 +40,8 @@ class LevelsSection(Section):
 
 
 class SegmentsSection(Section):
-    longest_s: PositiveFloat
-    shortest_s: PositiveFloat
+    longest_s: Annotated[float, Field(ge=0.5)]
+    shortest_s: Annotated[float, Field(ge=0.05)]
     gap_s: NonNegativeFloat
     lead_s: NonNegativeFloat
     tail_s: NonNegativeFloat

@@ -15,6 +15,7 @@ from audio.alignment_reading import aligned
 from audio.errors import InputError
 from audio.waveform import Waveform
 from codec.base import LatentCodec
+from restyler.prepare.examining import stamps_of
 from restyler.prepare.plan import PlannedMix, PlannedSegment, covering
 from restyler.prepare.reading import StretchReader
 from restyler.shards import Segment
@@ -51,6 +52,8 @@ class Encoder:
             hop = self.codec.hop_samples
             inside = samples[:, skip * hop : (skip + planned.frames) * hop]
             measured.append(_features(Waveform(inside, self.codec.sample_rate)))
+        if any(stamps_of([path]) != {path: stamp} for path, stamp in take.stamps.items()):
+            raise InputError(f"{take.path} or one of its mixes: changed since it was heard")
         return Segment(planned.name, latents[0], tuple(latents[1:]), self._facts(planned, measured))
 
     def _raw(self, planned: PlannedSegment, first_s: int, last_s: int) -> torch.Tensor:

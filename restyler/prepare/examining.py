@@ -12,9 +12,10 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,6 +38,8 @@ COMPARED_SAMPLES = 30 * PROXY_RATE_HZ  # at once
 ATTEMPTS = 2  # at a take whose reading kills the process
 
 Record = dict[str, Any]
+Stamp = tuple[int, int, int]  # size, and times of the last change of content and of anything, in ns
+SCRATCH = ".examining-"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Take:
     key: str
     raw: Path
     mixes: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.raw, *self.mixes)
 
     @property
     def record_name(self) -> str:
@@ -70,11 +77,11 @@ def examine_all(takes: Sequence[Take], folder: Path, *, workers: int) -> Iterato
     make_folder(folder)
     if workers == 1:
         for take in takes:
-            if read_record(take, folder) is None:
+            if not _settled(take, folder):
                 examine(take, folder)
             yield take
         return
-    waiting = {take.record_name: take for take in takes if read_record(take, folder) is None}
+    waiting = {take.record_name: take for take in takes if not _settled(take, folder)}
     yield from (take for take in takes if take.record_name not in waiting)
     attempts: Counter[str] = Counter()
     while waiting:
@@ -98,7 +105,8 @@ def examine_all(takes: Sequence[Take], folder: Path, *, workers: int) -> Iterato
                     continue
                 attempts[take.record_name] += 1
                 if attempts[take.record_name] >= ATTEMPTS:
-                    _write(take, folder, dict.fromkeys(map(str, (take.raw, *take.mixes)), _died()), {})
+                    files = dict.fromkeys(map(str, (take.raw, *take.mixes)), _died())
+                    _write(take, folder, stamps_of(take.files), files, {})
                     yield waiting.pop(take.record_name)
                 break
         finally:
@@ -111,7 +119,8 @@ def _died() -> Record:
 
 def examine(take: Take, folder: Path) -> None:
     """Reads a take and its mixes, and writes their record. A file that can't be used gets its reason in it."""
-    scratch = Path(tempfile.mkdtemp(prefix=".examining-", dir=folder))
+    before = stamps_of(take.files)
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
     try:
         files: dict[str, Record] = {}
         mixes: dict[str, Record] = {}
@@ -123,7 +132,10 @@ def examine(take: Take, folder: Path) -> None:
             if raw_proxy.exists() and proxy.exists():
                 mixes[str(path)] = _compared(raw_proxy, proxy)
             proxy.unlink(missing_ok=True)
-        _write(take, folder, files, mixes)
+        if stamps_of(take.files) == before:  # else it was heard while somebody wrote it: no record
+            _write(take, folder, before, files, mixes)
+        else:
+            forget(take, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -133,6 +145,8 @@ def _inspected(path: Path, proxy: Path) -> Record:
         inspection = inspect(path, proxy)
         marks = fingerprint(np.memmap(proxy, np.float32, "r"), PROXY_RATE_HZ)
     except InputError as error:
+        if str(error).startswith(f"{proxy}: "):  # it's not the recording's fault
+            raise
         proxy.unlink(missing_ok=True)
         return {"inspection": None, "problem": str(error)}
     return {
@@ -166,11 +180,17 @@ def read_record(take: Take, folder: Path) -> Record | None:
     """The record of a take, or None where there is none, or the files have changed since it was made."""
     try:
         record: Record = json.loads((folder / take.record_name).read_text(encoding="utf-8"))
-        if record["format"] == FORMAT and record["stamps"] == _stamps(take):
+        if record["format"] == FORMAT and record["stamps"] == _plain(stamps_of(take.files)):
             return record
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
+
+
+def _settled(take: Take, folder: Path) -> bool:
+    """Whether nothing has to be heard again: what could not be read may be readable by now."""
+    record = read_record(take, folder)
+    return record is not None and all(file["problem"] is None for file in record["files"].values())
 
 
 def forget(take: Take, folder: Path) -> None:
@@ -183,18 +203,29 @@ def fingerprint_of(file: Record) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), kind).reshape(shape)
 
 
-def _stamps(take: Take) -> dict[str, list[int] | None]:
-    """Size and time of the last change of every file; None for one that is not there."""
-    stamps: dict[str, list[int] | None] = {}
-    for path in (take.raw, *take.mixes):
-        try:
+def stamps_of(paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """Size and times of every file that is there."""
+    stamps = {}
+    for path in paths:
+        with suppress(OSError):
             status = path.stat()
-            stamps[str(path)] = [status.st_size, status.st_mtime_ns]
-        except OSError:
-            stamps[str(path)] = None
+            stamps[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     return stamps
 
 
-def _write(take: Take, folder: Path, files: dict[str, Record], mixes: dict[str, Record]) -> None:
-    record = {"format": FORMAT, "take": take.key, "stamps": _stamps(take), "files": files, "mixes": mixes}
+def stamps_in(record: Record | None, paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """Those of some files when the record was made."""
+    if record is None:
+        raise ValueError("there is no record")
+    return {path: tuple(record["stamps"][str(path)]) for path in paths}
+
+
+def _plain(stamps: dict[Path, Stamp]) -> dict[str, list[int]]:
+    return {str(path): list(stamp) for path, stamp in stamps.items()}
+
+
+def _write(
+    take: Take, folder: Path, stamps: dict[Path, Stamp], files: dict[str, Record], mixes: dict[str, Record]
+) -> None:
+    record = {"format": FORMAT, "take": take.key, "stamps": _plain(stamps), "files": files, "mixes": mixes}
     write_text_atomic(folder / take.record_name, json.dumps(record, allow_nan=False) + "\n")

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from audio.activity import STEP_S, active
 from audio.alignment import Alignment, Region
-from audio.fingerprint import duplicates
 from audio.inspection import Inspection
 from audio.pair_quality import PairMeasures
 from restyler.prepare.config import PrepareConfig
-from restyler.prepare.examining import Record, Take, fingerprint_of, read_record
+from restyler.prepare.examining import Record, Take, read_record, stamps_in
 from restyler.prepare.matching import Leftover, Matched, Pair
 from restyler.prepare.plan import PlannedMix, PlannedSegment, PlannedTake, plan_segments
+from restyler.prepare.recordings import duplicate_faults, same_recordings, ties
 from restyler.prepare.splits import assign_splits
-from restyler.prepare.verdicts import Fault, Side, Verdict, file_faults, pair_faults
-
-SIDES: tuple[Side, ...] = ("raw", "mix")
+from restyler.prepare.verdicts import SIDES, Fault, Verdict, file_faults, pair_faults
 
 
 @dataclass(frozen=True)
@@ -47,21 +43,15 @@ def judge(
             verdicts[pair.key] = Verdict(pair, (Fault("unreadable_raw", "reject", reason),))
         else:
             verdicts[pair.key] = _verdict(pair, record, config)
-    same = {side: _same_recordings(side, list(verdicts.values()), found) for side in ("raw", "mix")}
-    for key, fault in _duplicate_faults(list(verdicts.values()), same, config):
+    same = same_recordings(list(verdicts.values()), found)
+    for key, fault in list(duplicate_faults(list(verdicts.values()), same, config)):
         verdicts[key] = verdicts[key].with_fault(fault)
     used = [verdict for verdict in verdicts.values() if verdict.status != "rejected"]
-    ties = [
-        (one.pair.key, other.pair.key)
-        for side, groups in same.items()
-        for group in groups
-        for one, other in pairwise([verdict for verdict in used if getattr(verdict.pair, side) in group])
-    ]
-    splits = assign_splits([verdict.pair for verdict in used], ties, **config.splits.model_dump())
+    splits = assign_splits([verdict.pair for verdict in used], ties(used, same), **config.splits.model_dump())
     segments = [
         segment
-        for take in _planned(used, splits, config)
-        for segment in plan_segments(take, config.segments.rules(), frame_rate_hz)
+        for take, level_db in _planned(used, found, splits, config)
+        for segment in plan_segments(take, level_db, config.segments.rules(), frame_rate_hz=frame_rate_hz)
     ]
     covered = {mix.key for segment in segments for mix in segment.mixes}
     for verdict in used:
@@ -106,61 +96,11 @@ def _too_short(config: PrepareConfig) -> Fault:
     return Fault("too_short", "reject", f"nowhere {config.segments.shortest_s:g} s of activity that both sides have")
 
 
-def _same_recordings(side: str, verdicts: Sequence[Verdict], records: dict[Path, Record | None]) -> list[set[Path]]:
-    """Groups of two and more files of one side that hold the same recording."""
-    marks: dict[str, np.ndarray] = {}
-    hashes: dict[str, list[Path]] = defaultdict(list)
-    for verdict in verdicts:
-        heard: Inspection | None = getattr(verdict, side)
-        path: Path = getattr(verdict.pair, side)
-        record = records[verdict.pair.raw]
-        if heard is not None and record is not None and str(path) not in marks:
-            marks[str(path)] = fingerprint_of(record["files"][str(path)])
-            hashes[heard.audio_hash].append(path)
-    groups = {path: {path} for paths in hashes.values() for path in paths}
-    alike = [(Path(one), Path(other)) for one, other, _ in duplicates(marks)]
-    for one, other in [*alike, *(two for paths in hashes.values() for two in pairwise(paths))]:
-        whole = groups[one] | groups[other]
-        for path in whole:
-            groups[path] = whole
-    return [group for path, group in groups.items() if len(group) > 1 and path == min(group)]
-
-
-def _duplicate_faults(
-    verdicts: Sequence[Verdict], same: dict[str, list[set[Path]]], config: PrepareConfig
-) -> Iterator[tuple[str, Fault]]:
-    """For keys of pairs. Of pairs with the same recordings on both sides all but the first are duplicates; where only
-    one side is the same, in two files, all are told."""
-
-    first_file = {(side, path): min(group) for side in same for group in same[side] for path in group}
-
-    def recording(pair: Pair, side: str) -> Path:
-        """The file that stands for all with its recording."""
-        path: Path = getattr(pair, side)
-        return first_file.get((side, path), path)
-
-    pairs = [verdict.pair for verdict in verdicts if verdict.raw is not None and verdict.mix is not None]
-    first: dict[tuple[Path, Path], Pair] = {}
-    by_side: dict[tuple[str, Path], list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        both = recording(pair, "raw"), recording(pair, "mix")
-        original = first.setdefault(both, pair)
-        if original is not pair:
-            yield pair.key, Fault("duplicate", config.actions.duplicate, f"the same recordings as «{original.key}»")
-        for side, path in zip(("raw", "mix"), both, strict=True):
-            by_side[side, path].append(pair)
-    for (side, _), members in by_side.items():
-        originals = [pair for pair in members if first[recording(pair, "raw"), recording(pair, "mix")] is pair]
-        files = {getattr(pair, side): pair for pair in reversed(originals)}
-        action = config.actions.duplicate_raw if side == "raw" else config.actions.duplicate_mix
-        for pair in originals if len(files) > 1 else ():
-            others = [other.key for path, other in files.items() if path != getattr(pair, side)]
-            reason = f"the same recording as in {', '.join(map(repr, others))}"
-            yield pair.key, Fault(f"duplicate_{side}", action, reason)
-
-
-def _planned(used: Sequence[Verdict], splits: dict[str, str], config: PrepareConfig) -> Iterator[PlannedTake]:
-    """Takes with their mixes, at the loudness of the set; one gain more where a true peak would pass the ceiling."""
+def _planned(
+    used: Sequence[Verdict], records: Mapping[Path, Record | None], splits: dict[str, str], config: PrepareConfig
+) -> Iterator[tuple[PlannedTake, np.ndarray]]:
+    """Takes with their mixes at the loudness of the set, and the levels of their raw files. One gain more lowers a take
+    and its mixes where a true peak would pass the ceiling."""
     takes: dict[tuple[str, Path], list[Verdict]] = defaultdict(list)
     for verdict in used:
         takes[verdict.pair.take, verdict.pair.raw].append(verdict)
@@ -172,8 +112,7 @@ def _planned(used: Sequence[Verdict], splits: dict[str, str], config: PrepareCon
         peaks_db = [one.true_peak_db + gain_db for one, gain_db in zip(heard, gains_db, strict=True)]
         safety_db = min(0.0, config.levels.peak_db - max(peaks_db))
         raw_gain_db, *mix_gains_db = (gain_db + safety_db for gain_db in gains_db)
-        level_db = raw.level_db
-        yield PlannedTake(
+        planned = PlannedTake(
             key=key,
             path=path,
             content=raw.audio_hash,
@@ -181,9 +120,7 @@ def _planned(used: Sequence[Verdict], splits: dict[str, str], config: PrepareCon
             singer=pair.singer,
             split=splits[pair.key],
             gain_db=raw_gain_db,
-            active=active(level_db),
-            level_db=level_db,
-            step_s=STEP_S,
+            stamps=stamps_in(records[path], [path, *(verdict.pair.mix for verdict in verdicts)]),
             mixes=tuple(
                 PlannedMix(
                     key=verdict.pair.key,
@@ -198,3 +135,4 @@ def _planned(used: Sequence[Verdict], splits: dict[str, str], config: PrepareCon
                 if verdict.mix is not None and verdict.alignment is not None
             ),
         )
+        yield planned, raw.level_db

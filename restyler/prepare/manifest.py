@@ -14,6 +14,7 @@ from restyler.prepare.matching import Pair, with_keys
 
 NEEDED = ("raw", "mix")
 OPTIONAL = ("key", "song", "singer", "style", "chain", "split")
+COLUMNS = (*NEEDED, *OPTIONAL)
 Row = dict[str, str]
 
 
@@ -38,9 +39,15 @@ def read_manifest(path: Path) -> tuple[Pair, ...]:
     files: dict[str, Path] = {}
     mixes: dict[Path, str] = {}
     for where, row in readers[path.suffix.lower()](text, path):
+        for column in row:
+            meant = column.strip().casefold()
+            if column not in COLUMNS and meant in COLUMNS:
+                raise InputError(f"{where}: the column «{column}» is spelled «{meant}»")
         for column in NEEDED:
             if not row.get(column):
                 raise InputError(f"{where}: the column «{column}» is missing or empty")
+            if "\0" in row[column] or not Path(row[column]).name:
+                raise InputError(f"{where}: «{column}» is no path of a file: {row[column]!r}")
         if row.get("split") not in (None, *SPLITS):
             raise InputError(f"{where}: «split» is one of {', '.join(SPLITS)}, not {row['split']!r}")
         raw, mix = path.parent / row["raw"], path.parent / row["mix"]
@@ -66,7 +73,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
                 raise InputError(f"{where}: not as many fields as the first line has")
-            yield where, {name: value for name, value in row.items() if value}
+            yield where, {name: value.strip() for name, value in row.items() if value.strip()}
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
 
@@ -82,8 +89,10 @@ def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
             raise InputError(f"{where}: not valid JSON") from None
         if not isinstance(row, dict):
             raise InputError(f"{where}: a row is a JSON object, not {line[:40]!r}")
-        told = {name: row[name] for name in (*NEEDED, *OPTIONAL) if row.get(name) is not None}
+        told = {name: value for name, value in row.items() if value is not None}
         for name, value in told.items():
+            if name.strip().casefold() not in COLUMNS:  # for people
+                continue
             if not isinstance(value, str) or not value:
                 raise InputError(f"{where}: «{name}» is a non-empty text, not {value!r}")
             if any("\ud800" <= sign <= "\udfff" for sign in value):

@@ -66,6 +66,7 @@ def _nested(one: Key, other: Key) -> bool:
 
 # What has to agree, from the strictest: (key, condition on what the key leaves out).
 _LEVELS: tuple[tuple[Callable[[Name], Key], Callable[[Name, Name], bool]], ...] = (
+    (lambda name: (name.shown.casefold(),), lambda one, other: True),
     (lambda name: (*name.folder, "/", *name.name, "/", *name.take), lambda one, other: True),
     (lambda name: (*name.folder, "/", *name.name), _no_two_takes),
     (lambda name: name.name, lambda one, other: _no_two_takes(one, other) and _nested(one.folder, other.folder)),
@@ -95,7 +96,7 @@ def match_folders(
             raw=file.path,
             mix=mix_file.path,
             song="/".join([*file.name.folder, " ".join(file.name.name)]),
-            singer=file.path.relative_to(raw).parts[0] if singer_folders and file.name.folder else None,
+            singer=file.name.folders[0] if singer_folders and file.name.folders else None,
         )
         for file, mix_file in pairs
     ]
@@ -116,7 +117,15 @@ def with_keys(pairs: Sequence[Pair], mixes: Path) -> tuple[Pair, ...]:
         name = pair.mix.stem if of_name[pair.take, pair.mix.stem] == 1 else os.path.relpath(pair.mix, mixes)
         return f"{pair.take}/{name}"
 
-    return tuple(replace(pair, key=key(pair)) for pair in pairs)
+    keyed = tuple(replace(pair, key=key(pair)) for pair in pairs)
+    first: dict[str, Pair] = {}
+    for pair in keyed:
+        other = first.setdefault(pair.key, pair)
+        if other is not pair:
+            raise InputError(
+                f"two pairs would be called «{pair.key}»: with {other.mix} and with {pair.mix}; rename one"
+            )
+    return keyed
 
 
 def _sides(
@@ -135,7 +144,7 @@ def _sides(
     def named(folder: Path, paths: Iterable[Path], words: Sequence[str]) -> list[_File]:
         return [_File(path, parse(path.relative_to(folder), words)) for path in paths]
 
-    if raw.resolve() != mix.resolve():
+    if os.path.realpath(raw) != os.path.realpath(mix):
         return named(raw, audio(raw, mix), raw_words), named(mix, audio(mix, raw), mix_words), leftovers
     paths = list(audio(raw, mix))
     raws, mixes = named(raw, paths, raw_words), named(raw, paths, mix_words)
@@ -158,11 +167,19 @@ def _found(folder: Path, apart: Sequence[Path]) -> Iterator[Path]:
     """All visible files under a folder, sorted, without those under the folders `apart` that lie in it."""
     if not os.path.isdir(folder):  # noqa: PTH112  (Path's raises for a name too long)
         raise InputError(f"{folder}: there is no such folder")
-    left_out = {place.resolve() for place in apart} - {folder.resolve()}
+    left_out = {os.path.realpath(place) for place in apart} - {os.path.realpath(folder)}
+    seen: set[tuple[int, int]] = set()  # a folder that is reached again, by a link, was searched already
     failures: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=failures.append, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders[:] = []
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (Path(place) / name).resolve() not in left_out
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(Path(place) / name) not in left_out
         )
         yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
     if failures:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-WORD = re.compile(r"[^\W_]+")
+SIGNS = set("#&%@+$")  # punctuation that tells titles apart
 TAKE = re.compile(r"(take|tk|t|version|ver|v|pass)(\d*)")
 Key = tuple[str, ...]
 
@@ -16,7 +16,7 @@ Key = tuple[str, ...]
 @dataclass(frozen=True)
 class Name:
     """A relative path without what names the side: «Ann/Blue Moon_take 2_raw.wav» → folder (ann), name (blue, moon),
-    take (2), and shown «Ann/Blue Moon_take 2».
+    take (2), shown «Ann/Blue Moon_take 2», folders as they are spelled (Ann).
 
     Words are compared without case, accents composed (macOS decomposes them). The word for the side may stand first
     or last, a number behind it («mix 2») tells mixes of one take apart and is no part of the name. A take's word and
@@ -29,6 +29,7 @@ class Name:
     take: Key
     has_role: bool
     shown: str
+    folders: tuple[str, ...]
 
 
 def parse(path: PurePath, role_words: Sequence[str]) -> Name:
@@ -36,8 +37,8 @@ def parse(path: PurePath, role_words: Sequence[str]) -> Name:
     parts = [unicodedata.normalize("NFC", part) for part in path.with_suffix("").parts]
     *folders, stem = parts
     kept_folders = [part for part in folders if part.casefold() not in role_words]
-    words = list(WORD.finditer(stem))
-    texts = [word.group().casefold() for word in words]
+    words = _words(stem)
+    texts = [stem[start:stop].casefold() for start, stop in words]
     take, removed = _take(texts)
     role = _role(texts, removed, role_words)
     rest = [index for index in range(len(texts)) if index not in removed | role]
@@ -47,12 +48,21 @@ def parse(path: PurePath, role_words: Sequence[str]) -> Name:
     for index in sorted(role, reverse=True):
         shown = _without(shown, words[index], first=index == 0)
     return Name(
-        tuple(word.group().casefold() for part in kept_folders for word in WORD.finditer(part)),
+        tuple(part[start:stop].casefold() for part in kept_folders for start, stop in _words(part)),
         tuple(texts[index] for index in rest),
         take,
         bool(role) or len(kept_folders) < len(folders),
         "/".join([*kept_folders, shown]),
+        tuple(kept_folders),
     )
+
+
+def _words(text: str) -> list[tuple[int, int]]:
+    """Where words start and stop: what lies between spaces, underscores and punctuation. Symbols and marks are parts of
+    words («C#», «♥», vowel signs), and a text of punctuation alone is one word."""
+    parted = [character not in SIGNS and unicodedata.category(character)[0] in "ZCP" for character in text]
+    edges = [i for i in range(len(text) + 1) if (i > 0 and not parted[i - 1]) != (i < len(text) and not parted[i])]
+    return list(zip(edges[::2], edges[1::2], strict=True)) or [(0, len(text))]
 
 
 def _take(texts: Sequence[str]) -> tuple[Key, set[int]]:
@@ -80,9 +90,9 @@ def _role(texts: Sequence[str], taken: set[int], role_words: Sequence[str]) -> s
     return {free[0]} if texts[free[0]] in role_words else set()
 
 
-def _without(stem: str, word: re.Match[str], *, first: bool) -> str:
+def _without(stem: str, word: tuple[int, int], *, first: bool) -> str:
     """The stem without a word and the signs that part it from its neighbour."""
-    before, after = stem[: word.start()], stem[word.end() :]
+    before, after = stem[: word[0]], stem[word[1] :]
     if first:
         return re.sub(r"^[\W_]+", "", after)
     return re.sub(r"[\s_\-.(\[]+$", "", before) + re.sub(r"^[)\]]", "", after)

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from audio.activity import STEP_S, active
 from audio.alignment import Alignment, Region
 from restyler.pairs import SPLITS
+from restyler.prepare.examining import Stamp
 from restyler.prepare.segments import SegmentRules, Span, active_segments
 from restyler.prepare.splits import fraction
 
@@ -35,7 +37,7 @@ class PlannedMix:
 
 @dataclass(frozen=True)
 class PlannedTake:
-    """One raw take with its accepted mixes. active, level_db [steps]: of the raw take, in steps of step_s."""
+    """One raw take with its accepted mixes. stamps: of the files when they were heard, by their path."""
 
     key: str
     path: Path
@@ -44,9 +46,7 @@ class PlannedTake:
     singer: str | None
     split: str
     gain_db: float
-    active: np.ndarray
-    level_db: np.ndarray
-    step_s: float
+    stamps: dict[Path, Stamp]
     mixes: tuple[PlannedMix, ...]
 
 
@@ -91,12 +91,17 @@ class PlannedShard:
         return sum(segment.frames for segment in self.segments) / frame_rate_hz
 
 
-def plan_segments(take: PlannedTake, rules: SegmentRules, frame_rate_hz: float) -> list[PlannedSegment]:
-    """The take's active stretches, each with every mix of which one region covers it."""
+def plan_segments(
+    take: PlannedTake, level_db: np.ndarray, rules: SegmentRules, *, frame_rate_hz: float
+) -> list[PlannedSegment]:
+    """The take's active stretches, each with every mix of which one region covers it.
+
+    level_db [steps]: of the raw take, in steps of `audio.activity.STEP_S`.
+    """
     spans = _elementary_spans([(r.start_s, r.stop_s) for mix in take.mixes for r in mix.alignment.regions])
     found = []
-    name = hashlib.sha256(take.key.encode()).hexdigest()[:16]
-    for start_s, stop_s in active_segments(take.active, take.level_db, take.step_s, spans=spans, rules=rules):
+    name = hashlib.sha256(take.key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    for start_s, stop_s in active_segments(active(level_db), level_db, STEP_S, spans=spans, rules=rules):
         start, stop = math.ceil(start_s * frame_rate_hz - 1e-6), math.floor(stop_s * frame_rate_hz + 1e-6)
         mixes = tuple(mix for mix in take.mixes if covering(mix.alignment, start / frame_rate_hz, stop / frame_rate_hz))
         if mixes:

@@ -101,7 +101,8 @@ def _files(judged: Judged) -> Iterator[dict[str, Any]]:
             fate = "used" if not reason else "rejected" if heard is not None else "unreadable"
             if heard is None and not any(fault.code == f"unreadable_{side}" for fault in verdict.faults):
                 fate = "rejected"
-            new = {"path": str(path), "side": side, "fate": fate, "reason": reason, "pairs": []}
+            own = next((fault.reason for fault in verdict.faults if fault.code == f"unreadable_{side}"), reason)
+            new = {"path": str(path), "side": side, "fate": fate, "reason": own, "pairs": []}
             row = fates.setdefault(str(path), new)
             row["pairs"].append(verdict.pair.key)
             if fate == "used":  # with one of its mixes at least

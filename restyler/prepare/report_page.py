@@ -126,9 +126,9 @@ def _pair(pair: Row) -> str:
     gains = f"{pair['raw_gain_db']:+.1f}, {pair['mix_gain_db']:+.1f}" if "raw_gain_db" in pair else ""
     cells = [
         f"<td>{_text(pair['key'])}</td>",
-        f'<td class="{pair["status"]}">{pair["status"]}</td>',
+        f'<td class="status {pair["status"]}">{pair["status"]}</td>',
         f"<td>{found}</td>",
-        f"<td>{pair.get('split', '')}</td>",
+        f'<td class="split">{pair.get("split", "")}</td>',
         f'<td class="number">{pair["seconds"]:.1f}</td>',
         f"<td>{offsets}</td>",
         f"<td>{gains}</td>",

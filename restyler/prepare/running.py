@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +20,7 @@ from restyler.dataset_index import CodecFacts, DatasetIndex, ShardInfo, Shards, 
 from restyler.pairs import SPLITS
 from restyler.prepare.config import PrepareConfig
 from restyler.prepare.encoding import Encoder
-from restyler.prepare.examining import Take, examine_all, forget, takes_of
+from restyler.prepare.examining import SCRATCH, Take, examine_all, forget, takes_of
 from restyler.prepare.judging import Judged, judge
 from restyler.prepare.matching import Matched
 from restyler.prepare.plan import PlannedShard, plan_shards
@@ -33,12 +35,13 @@ PATIENCE = timedelta(days=30)  # of processes that wait for one another
 ROUNDS = 3  # of examining and encoding, while files change under the work
 
 
-def prepare(matched: Matched, out: Path, config: PrepareConfig, *, workers: int) -> int:
-    """Examines, judges, encodes and reports; the exit code, 0.
+def prepare(matched: Matched, out: Path, config: PrepareConfig, *, workers: int, verify: bool = False) -> int:
+    """Examines, judges, encodes and reports; the exit code, 0. verify: finished shards are read and checked.
 
     Raises InputError where the folder holds something else, no pair can be used, or files keep changing.
     """
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)  # as Accelerator reads it
+    (matched,) = broadcast_object_list([matched])  # files may come while processes search the folders one by one
     with one_verdict():
         if state.is_main_process:
             _claim(out, config)
@@ -49,7 +52,7 @@ def prepare(matched: Matched, out: Path, config: PrepareConfig, *, workers: int)
     for _ in range(ROUNDS):
         _examine(takes, out / RECORDS, state, workers)
         judged, shards = _planned(matched, takes, out, config, facts, state)
-        failed = _encode(shards, out, encoder, facts, state)
+        failed = _encode(shards, out, encoder, facts, state, verify)
         if not failed:
             break
         for take in takes:  # what can't be read any more is heard again, and then left out with its reason
@@ -66,11 +69,17 @@ def prepare(matched: Matched, out: Path, config: PrepareConfig, *, workers: int)
 
 
 def _claim(out: Path, config: PrepareConfig) -> None:
-    if out.exists() and not (out / SETTINGS).exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        foreign = os.path.lexists(out) and not (out / SETTINGS).exists() and (not out.is_dir() or any(out.iterdir()))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{out}: can't be used as a folder: {error}") from None
+    if foreign:
         raise InputError(f"{out}: not a new or empty folder, and not one that this command began to fill")
     make_folder(out / RECORDS)
-    write_text_atomic(out / SETTINGS, json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    write_text_atomic(out / SETTINGS, json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
     remove_unfinished(out)
+    for left in (out / RECORDS).glob(f"{SCRATCH}*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _examine(takes: Sequence[Take], records: Path, state: PartialState, workers: int) -> None:
@@ -104,7 +113,7 @@ def _planned(
 
 
 def _encode(
-    shards: Sequence[PlannedShard], out: Path, encoder: Encoder, facts: CodecFacts, state: PartialState
+    shards: Sequence[PlannedShard], out: Path, encoder: Encoder, facts: CodecFacts, state: PartialState, verify: bool
 ) -> dict[str, str]:
     """Makes this process's share of the shards. Returns the takes that could not be read, by key, of all processes."""
     share = shards[state.process_index :: state.num_processes]
@@ -119,7 +128,7 @@ def _encode(
     with one_verdict(), bar:
         for shard in share:
             try:
-                make_shard(shard, out, encoder, old, progress=bar.update)
+                make_shard(shard, out, encoder, old, verify=verify, progress=bar.update)
             except UnreadableTakeError as error:
                 failed[error.take.key] = str(error)
     return dict(gather_object(list(failed.items())))

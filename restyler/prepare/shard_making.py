@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from audio.errors import InputError
@@ -14,7 +15,7 @@ from restyler.shard_reading import Entry, read_dataset, read_segment, read_shard
 from restyler.shards import Segment, finished_shard, write_shard
 from restyler.storage import Storage
 
-OURS = re.compile(r"(train|validation|test)-\d{5}-[0-9a-f]{16}\.(tar|json)")
+OURS = re.compile(r"(train|validation|test)-\d{5,}-[0-9a-f]{16}\.(tar|json)")
 
 
 class UnreadableTakeError(InputError):
@@ -26,45 +27,64 @@ class UnreadableTakeError(InputError):
 
 
 class OldSegments:
-    """The segments of the set that lies in a folder already, by their digest; none if it has other latents."""
+    """The segments of the set that lies in a folder already, by their digest; none if it has other latents.
+
+    Nothing is read before the first one is asked for, and of a shard's index only the last one used is kept.
+    """
 
     def __init__(self, folder: Path, codec: CodecFacts) -> None:
-        self._storage, self._codec = Storage(str(folder)), codec
-        self._entries: dict[str, tuple[str, Entry]] = {}
-        if not (folder / DATASET).exists():
-            return
-        dataset = read_dataset(self._storage)
-        if dataset.codec != codec:
-            return
-        shards = dataset.shards.all()
-        for shard in shards:
-            try:
-                (index,) = read_shard_indices(self._storage, [shard])
-            except InputError:  # damaged or gone: encoded anew
-                continue
-            self._entries |= {entry.facts["digest"]: (shard.name, entry) for entry in index.entries}
+        self._folder, self._storage, self._codec = folder, Storage(str(folder)), codec
+        self._shards: dict[str, ShardInfo] | None = None  # by the digest of a segment
+        self._last: tuple[str, dict[str, Entry]] = ("", {})
 
     def get(self, planned: PlannedSegment) -> Segment | None:
         """The segment as it was written, or None where it isn't there or not as it was."""
-        found = self._entries.get(planned.digest())
-        if found is None:
+        if self._shards is None:
+            self._shards = self._found()
+        shard = self._shards.get(planned.digest())
+        if shard is None:
             return None
-        shard, entry = found
         try:
-            return read_segment(self._storage, shard, entry, latent_dim=self._codec.latent_dim)
-        except InputError:
+            entry = self._entries(shard)[planned.digest()]
+            return read_segment(self._storage, shard.name, entry, latent_dim=self._codec.latent_dim)
+        except InputError:  # damaged since: encoded anew
             return None
+
+    def _found(self) -> dict[str, ShardInfo]:
+        if not (self._folder / DATASET).exists():
+            return {}
+        dataset = read_dataset(self._storage)
+        if dataset.codec != self._codec:
+            return {}
+        found: dict[str, ShardInfo] = {}
+        for shard in dataset.shards.all():
+            with suppress(InputError):  # damaged or gone
+                found |= dict.fromkeys(self._entries(shard), shard)
+        return found
+
+    def _entries(self, shard: ShardInfo) -> dict[str, Entry]:
+        if self._last[0] != shard.name:
+            (index,) = read_shard_indices(self._storage, [shard])
+            self._last = shard.name, {entry.facts["digest"]: entry for entry in index.entries}
+        return self._last[1]
 
 
 def make_shard(
-    shard: PlannedShard, folder: Path, encoder: Encoder, old: OldSegments, *, progress: Callable[[float], None]
+    shard: PlannedShard,
+    folder: Path,
+    encoder: Encoder,
+    old: OldSegments,
+    *,
+    verify: bool,
+    progress: Callable[[float], None],
 ) -> None:
-    """Writes one shard where it is not there yet. progress is told the seconds of raw takes of each finished segment.
+    """Writes one shard where it is not there yet; verify: or is damaged, which means reading it. progress is told the
+    seconds of raw takes of each finished segment.
 
     Raises UnreadableTakeError for a file that can't be read, InputError where the shard can't be written.
     """
     rate = encoder.codec.frame_rate_hz
-    if finished_shard(folder, shard.stem) is not None:
+    if finished_shard(folder, shard.stem, whole=verify) is not None:
         progress(shard.seconds(rate))
         return
 

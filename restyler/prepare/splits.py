@@ -81,4 +81,4 @@ def _split(group: Sequence[Pair], by: Sequence[str], validation: float, test: fl
 
 def fraction(text: str) -> float:
     """A number from 0 to 1 that looks random, and is the same for a text on every machine and for ever."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64

@@ -14,6 +14,7 @@ from restyler.prepare.matching import Pair
 
 SHORTEST_ACTIVE_S = 0.05  # a step of the level
 Side = Literal["raw", "mix"]
+SIDES: tuple[Side, ...] = ("raw", "mix")
 Status = Literal["ok", "flagged", "rejected"]
 
 
@@ -90,7 +91,8 @@ def pair_faults(alignment: Alignment, measures: PairMeasures, config: PrepareCon
             f" at least {limits.score:g} and {limits.similarity:g}"
         )
         yield Fault("wrong_pair", actions.wrong_pair, reason)
-        return  # what else would be said of it, is said of two other things
+        if actions.wrong_pair == "reject":
+            return  # what else would be said of it, would be said of two other things
     drift_ppm = 1e6 * (alignment.rate - 1)
     if abs(drift_ppm) > limits.clock_ppm:
         reason = f"labelled with another sample rate, {alignment.rate:.5f} times; it is corrected"

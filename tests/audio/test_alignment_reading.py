@@ -36,8 +36,7 @@ class Mix:
 
 
 @pytest.mark.parametrize("rate", [1.0, 1.0001, 0.99999, 48 / 44.1, 44.1 / 48])
-@pytest.mark.parametrize("offset_s", [0.0, 0.5, -0.2, 1.234_567_8])
-@pytest.mark.parametrize("polarity", [1, -1])
+@pytest.mark.parametrize(("offset_s", "polarity"), [(-0.2, 1), (1.234_567_8, -1)])
 def test_every_sample_is_the_takes(rate: float, offset_s: float, polarity: int) -> None:
     """−100 dB, up to 15 kHz, from the first sample to the last; two channels of different levels."""
     time_s = (np.arange(6 * RATE_HZ) / RATE_HZ - offset_s) / rate

@@ -69,7 +69,7 @@ def test_copies_are_found_among_others(tmp_path: Path) -> None:
 
 def test_an_exact_copy_scores_one_and_order_is_the_mappings() -> None:
     prints = {"z": fingerprint(song(0), RATE_HZ), "a": fingerprint(song(0), RATE_HZ)}
-    assert duplicates(prints) == [("z", "a", 1.0)]
+    assert duplicates(prints) == [("z", "a", 1.0, 1.0)]
     assert duplicates({}) == duplicates({"a": prints["a"]}) == []
 
 

@@ -105,9 +105,8 @@ def test_statistics_count_each_set_by_its_weight(
     shares = [0.75, 0.25]
     pooled, apart, controls = [], [], []
     for segments, share in zip(sets, shares, strict=True):
-        frames = sum(len(segment.raw) for segment in segments)
         for segment in segments:
-            one = share / frames
+            one = share / len(segments) / len(segment.raw)
             pooled.append((segment.raw, one))
             for mix, told in zip(segment.mixes, segment.facts["mixes"], strict=True):
                 pooled.append((mix, one / len(segment.mixes)))

@@ -147,13 +147,13 @@ def test_what_a_shard_can_not_hold_is_refused(toy_segment: Make, tmp_path: Path)
 
 
 def test_moments_are_those_of_all_frames_at_once(toy_segment: Make, tmp_path: Path) -> None:
-    """A frame of a take counts 1, and so do all its mixes together."""
+    """The take of a segment counts 1, and so do all its mixes together."""
     segments = [toy_segment(n, frames=50 + 40 * n, mixes=1 + n % 3) for n in range(6)]
     info = write_shard(tmp_path, "s", segments, frame_rate_hz=RATE_HZ)
     (index,) = read_shard_indices(Storage(str(tmp_path)), [info])
-    raws = [(segment.raw, 1.0) for segment in segments]
-    mixes = [(mix, 1 / len(segment.mixes)) for segment in segments for mix in segment.mixes]
-    apart = [(m - s.raw.astype(float), 1 / len(s.mixes)) for s in segments for m in s.mixes]
+    raws = [(segment.raw, 1 / len(segment.raw)) for segment in segments]
+    mixes = [(mix, 1 / mix.shape[0] / len(segment.mixes)) for segment in segments for mix in segment.mixes]
+    apart = [(m - s.raw.astype(float), 1 / len(m) / len(s.mixes)) for s in segments for m in s.mixes]
     for found, parts in ((index.latents, raws + mixes), (index.difference, apart)):
         values = np.concatenate([part.astype(np.float64) for part, _ in parts])
         weights = np.repeat([weight for _, weight in parts], [len(part) for part, _ in parts])
@@ -253,3 +253,17 @@ def test_a_torn_index_is_one_line(dataset: Path, content: bytes) -> None:
 def test_a_folder_without_an_index_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dataset\.json: there is no such file; a prepared data set holds one"):
         verify(str(tmp_path))
+
+
+def test_damage_is_noticed_by_the_index_and_where_asked_for_by_the_tar(toy_segment: Make, tmp_path: Path) -> None:
+    info = write_shard(tmp_path, "s", [toy_segment(0)], frame_rate_hz=RATE_HZ)
+    assert finished_shard(tmp_path, "s", whole=True) == info
+    tar = bytearray((tmp_path / "s.tar").read_bytes())
+    tar[1000] ^= 1
+    (tmp_path / "s.tar").write_bytes(tar)
+    assert finished_shard(tmp_path, "s") == info
+    assert finished_shard(tmp_path, "s", whole=True) is None
+    index = (tmp_path / "s.json").read_text()
+    digit = index.index('"mean": [') + 12
+    (tmp_path / "s.json").write_text(f"{index[:digit]}{(int(index[digit]) + 1) % 10}{index[digit + 1 :]}")
+    assert finished_shard(tmp_path, "s") is None
