@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import yaml
 
 from audio import io
 from audio.errors import InputError
-from audio.parts import PLUGIN, Step, render
-from audio.parts_kinds import decibels
+from audio.parts import PLUGIN, Step, find_part, render
+from audio.parts_kinds import AudioFile, decibels
 from audio.waveform import Waveform
 from restyler.chains import read_chains, read_tree_of_chains
+from restyler.yamltree import parse
 
 HEADER = "# The chain of one mix, every value fixed; `restyler synthesize --chains` renders it on other voices.\n"
 
@@ -33,15 +35,49 @@ class Rendered:
     output_gain_db: float
 
 
-def settings_text(style: str, steps: Sequence[Step], rendered: Rendered) -> str:
-    """The YAML text. Floats are written so that they are read back bit for bit."""
-    tree = {"rendered": vars(rendered), "styles": {style: [_node(step) for step in steps]}}
-    return HEADER + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes for YAML 1.1, with quotes for the loader of `restyler.yamltree` (1.2) too."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if _is_plain(text) else '"')
 
 
-def _node(step: Step) -> dict[str, Any]:
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text without quotes is read back as itself: `1e3` is a number."""
+    try:
+        return bool(parse(text, "") == text)
+    except InputError:
+        return False
+
+
+def settings_text(style: str, steps: Sequence[Step], rendered: Rendered, *, folder: Path) -> str:
+    """The YAML text of settings in `folder`. Floats are written so that they are read back bit for bit.
+
+    A file is named relative to the folder, so that both can move together; but absolutely where they have nothing
+    above them in common but the root, as with the plugins of the system.
+    """
+    at = folder.resolve()
+    tree = {"rendered": vars(rendered), "styles": {style: [_node(step, at) for step in steps]}}
+    return HEADER + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _node(step: Step, folder: Path) -> dict[str, Any]:
     values = dict(step.values)
-    return {step.name: values} if step.path is None else {PLUGIN: {"path": step.path, "parameters": values}}
+    if step.path is not None:
+        return {PLUGIN: {"path": _relative(step.path, folder), "parameters": values}}
+    for parameter in find_part(step.name).parameters:
+        if isinstance(parameter, AudioFile):
+            values[parameter.name] = _relative(str(values[parameter.name]), folder)
+    return {step.name: values}
+
+
+def _relative(path: str, folder: Path) -> str:
+    if Path(path).parts[:2] != folder.parts[:2]:
+        return path
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def render_again(settings: Path) -> tuple[Waveform, str]:

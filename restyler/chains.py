@@ -19,6 +19,7 @@ from audio.errors import InputError
 from audio.parts import PARTS, PLUGIN, Step, find_part
 from audio.parts_kinds import SEED_LIMIT, AudioFile, Parameter, Part, Seed, Value, unknown
 from audio.parts_plugin import plugin_part
+from restyler.chain_files import identity, require_utf8
 from restyler.chain_tables import Table, read_number_table, read_preset_table
 from restyler.chain_values import Among, Distribution, checked, read_value
 from restyler.yamltree import parse
@@ -49,12 +50,16 @@ class StylePart:
 
 @dataclass(frozen=True)
 class Chains:
-    """The styles of a file. tables: by the name that the file gives them; recordings: all that a part may read."""
+    """The styles of a file.
+
+    tables: by the name that the file gives them. files: every recording and plugin that a part may use, by its absolute
+    path, with what it is wherever it lies (`restyler.chain_files.identity`).
+    """
 
     path: Path
     styles: Mapping[str, tuple[StylePart, ...]]
     tables: Mapping[str, Table]
-    recordings: tuple[Path, ...]
+    files: Mapping[str, str]
 
     def draw(self, style: str, number: int, *, key: str, seed: int, is_test: bool) -> tuple[Step, ...]:
         """The chain of mix `number` of a take in a style, every value fixed.
@@ -100,8 +105,9 @@ def _numbered(parts: tuple[StylePart, ...]) -> list[tuple[StylePart, str]]:
     seen: Counter[str] = Counter()
     found = []
     for part in parts:
-        found.append((part, f"{part.path or part.name} {seen[part.path or part.name]}"))
-        seen[part.path or part.name] += 1
+        kind = Path(part.path).name if part.path else part.name  # not the folder: a plugin that has moved is the same
+        found.append((part, f"{kind} {seen[kind]}"))
+        seen[kind] += 1
     return found
 
 
@@ -122,7 +128,7 @@ def read_chains(path: Path) -> Chains:
         if not isinstance(parts, list) or not 1 <= len(parts) <= MAX_PARTS:
             raise InputError(f"{path}: style «{name}» is a list of 1 to {MAX_PARTS} parts, not {_shown(parts)}")
         styles[name] = tuple(reader.part(node, f"style «{name}», part {at}") for at, node in enumerate(parts, start=1))
-    return Chains(path, styles, reader.tables, tuple(sorted(reader.recordings)))
+    return Chains(path, styles, reader.tables, reader.files)
 
 
 def read_tree_of_chains(path: Path) -> dict[str, Any]:
@@ -150,7 +156,7 @@ class _Reader:
 
     file: Path
     tables: dict[str, Table] = field(default_factory=dict)
-    recordings: set[Path] = field(default_factory=set)
+    files: dict[str, str] = field(default_factory=dict)
     plugins: dict[str, Part] = field(default_factory=dict)
 
     def part(self, node: Any, place: str) -> StylePart:
@@ -190,12 +196,14 @@ class _Reader:
 
     def _plugin(self, given: dict[str, Any]) -> StylePart:
         _only(given, ("path", "parameters"))
-        path = str(self._path(_text(given.get("path"), "path is that of a plugin")).absolute())
+        given_path = self._path(_text(given.get("path"), "path is that of a plugin"))
+        path = str(given_path.parent.resolve() / given_path.name)
         parameters = {} if given.get("parameters") is None else given["parameters"]
         if not isinstance(parameters, dict):
             raise ValueError(f"parameters are given by name, not as {_shown(parameters)}")
         if path not in self.plugins:
             self.plugins[path] = plugin_part(path)
+            self.files[path] = identity(Path(path))
         part = self.plugins[path]
         return StylePart(
             PLUGIN, {name: self._value(node, part.parameter(name)) for name, node in parameters.items()}, path
@@ -215,7 +223,7 @@ class _Reader:
             self.tables[name] = read_number_table(self._path(name))
         table = self.tables[name]
         column = node.get("column")
-        if column not in table.rows[0]:
+        if not isinstance(column, str) or column not in table.rows[0]:
             raise ValueError(f"{parameter.name}: {name} has no column of numbers {unknown(column, table.rows[0])}")
         for line, row in enumerate(table.rows, start=2):
             try:
@@ -235,9 +243,10 @@ class _Reader:
             found = read_value(node, parameter)
         paths = [self._path(str(name)).resolve() for name in found.extremes]
         for path in paths:
-            if path not in self.recordings:
+            if str(path) not in self.files:
+                require_utf8(path, str(path))
                 io.require_signal(io.read(path), path)
-                self.recordings.add(path)
+                self.files[str(path)] = identity(path)
         return checked(Among(tuple(map(str, paths))), parameter)
 
     def _path(self, name: str) -> Path:

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from audio import io
 from audio.errors import InputError
 from audio.waveform import Waveform
+from restyler.chain_files import content_digest, require_utf8
+from restyler.command import shown
 from restyler.takes import AUDIO_SUFFIXES
 
 Split = Literal["train", "validation", "test"]
@@ -32,11 +34,12 @@ MAX_SINGER_CHARACTERS = 80  # up to 12 bytes each in the tags, which hold 2000 w
 
 @dataclass(frozen=True)
 class Recording:
-    """One file of a dry voice. test_only: of a singer whom no model may be trained on."""
+    """One file of a dry voice. digest: of its content. test_only: of a singer whom no model may be trained on."""
 
     path: Path
     singer: str
     duration_s: float
+    digest: str
     test_only: bool = False
 
     @property
@@ -100,7 +103,8 @@ def find_recordings(places: Sequence[str | Path], manifest: Path | None, *, test
 
     manifest: a table with tabs and the columns `file` and `singer`, `file` relative to its own folder; without one
     the name of its folder is a file's singer. Raises InputError for a place without audio, a file that `audio.io.read`
-    refuses, a manifest without these columns, a file without a singer in it and a singer's name that tags can't hold.
+    refuses, a manifest without these columns, a file without a singer in it, a singer's name that tags can't hold and
+    a name that is not UTF-8.
     """
     singers = _singers(manifest) if manifest else None
     found: dict[Path, tuple[Path, str]] = {}
@@ -113,7 +117,8 @@ def find_recordings(places: Sequence[str | Path], manifest: Path | None, *, test
         for path in files:
             singer = path.resolve().parent.name if singers is None else singers.get(path.resolve())
             if not singer:
-                raise InputError(f"{path}: has no singer in {manifest}")
+                raise InputError(f"{shown(path)}: has no singer in {manifest}")
+            require_utf8(path, path.name + singer)
             if len(singer) > MAX_SINGER_CHARACTERS:
                 raise InputError(
                     f"{manifest or path}: the singer {singer[:20]}… has a name of {len(singer)} characters;"
@@ -122,7 +127,7 @@ def find_recordings(places: Sequence[str | Path], manifest: Path | None, *, test
             found[path.resolve()] = path, singer
     ordered = sorted(found.values(), key=lambda each: str(each[0]))
     bar = tqdm(ordered, unit="file", desc="checking", disable=None, leave=False)
-    return [Recording(path, singer, io.duration_s(path), test_only) for path, singer in bar]
+    return [Recording(path, singer, io.duration_s(path), content_digest(path), test_only) for path, singer in bar]
 
 
 def _singers(manifest: Path) -> dict[Path, str]:

@@ -6,17 +6,19 @@ import hashlib
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from audio.errors import InputError
 from audio.parts import Step, find_part
-from audio.parts_kinds import Seed
+from audio.parts_kinds import Seed, Value
 from audio.presets import read_presets, training_names
 from audio.styles import find_styles
+from restyler.chain_files import identified
 from restyler.chain_tables import preset_values
 from restyler.chains import Chains, share
 from restyler.phrases import Phrase
@@ -78,6 +80,11 @@ def plan_preset_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_tak
                 f"{presets}: {len(pool)} presets for the {phrase.split} split are too few for"
                 f" {mixes_per_take} mixes of a take"
             )
+
+    @cache
+    def style_and_values(name: str) -> tuple[str, dict[str, Value]]:
+        return styles.of(chains[name]), preset_values(presets, name, chains[name], seed=0)
+
     random = np.random.default_rng(seed)
     decks = {is_test: _Deck(pool, random) for is_test, pool in pools.items()}
     takes = []
@@ -85,8 +92,9 @@ def plan_preset_takes(phrases: Sequence[Phrase], presets: Path, *, mixes_per_tak
         mixes = []
         for name in decks[phrase.split == "test"].hand(mixes_per_take):
             reverb_seed = zlib.crc32(f"{seed}/{phrase.key}/{name}".encode())
-            step = Step("vocal_chain", preset_values(presets, name, chains[name], seed=reverb_seed))
-            mixes.append(Mix(f"{phrase.key}__{name}", styles.of(chains[name]), name, (step,)))
+            style, values = style_and_values(name)
+            step = Step("vocal_chain", values | {Seed.name: reverb_seed})
+            mixes.append(Mix(f"{phrase.key}__{name}", style, name, (step,)))
         takes.append(Take(phrase, tuple(mixes)))
     return takes
 
@@ -107,7 +115,8 @@ def plan_chain_takes(phrases: Sequence[Phrase], chains: Chains, *, mixes_per_tak
         for at, style in enumerate(hand):
             number = hand[:at].count(style)
             steps = chains.draw(style, number, key=phrase.key, seed=seed, is_test=phrase.split == "test")
-            mixes.append(Mix(f"{phrase.key}__{style}_{number}", style, f"{style}-{fingerprint(steps)}", steps))
+            chain = f"{style}-{fingerprint(steps, chains.files)}"
+            mixes.append(Mix(f"{phrase.key}__{style}_{number}", style, chain, steps))
         takes.append(Take(phrase, tuple(mixes)))
     return takes
 
@@ -131,13 +140,25 @@ def _within(limit: float, share_of_range: float) -> float:
     return (2 * share_of_range - 1) * limit + 0.0
 
 
-def fingerprint(steps: Sequence[Step]) -> str:
-    """Eight hexadecimal digits that are the same for chains that differ in the seeds of their noise alone."""
+def fingerprint(steps: Sequence[Step], files: Mapping[str, str]) -> str:
+    """Eight hexadecimal digits that are the same for chains that differ in the seeds of their noise alone.
+
+    files: what stands for the paths in the steps (see `restyler.chains.Chains`).
+    """
     told = []
-    for step in steps:
+    for step in identified(steps, files):
         seeds = set() if step.path else {p.name for p in find_part(step.name).parameters if isinstance(p, Seed)}
         told.append([step.name, step.path, {name: v for name, v in step.values.items() if name not in seeds}])
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def mixes_crc32(takes: Iterable[Take], files: Mapping[str, str]) -> int:
+    """A check sum of all mixes, the same wherever the `files` lie."""
+    total = 0
+    for take in takes:
+        for mix in take.mixes:
+            total = zlib.crc32(repr(replace(mix, steps=tuple(identified(mix.steps, files)))).encode(), total)
+    return total
 
 
 class _Deck:

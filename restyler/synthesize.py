@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import zlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -28,7 +28,15 @@ from restyler.chain_settings import Rendered, settings_text
 from restyler.chains import read_chains
 from restyler.command import Parser, command, integer, number
 from restyler.phrases import find_recordings, plan_phrases, read_phrase
-from restyler.synthesis_plan import Augmentation, Mix, Take, augmented, plan_chain_takes, plan_preset_takes
+from restyler.synthesis_plan import (
+    Augmentation,
+    Mix,
+    Take,
+    augmented,
+    mixes_crc32,
+    plan_chain_takes,
+    plan_preset_takes,
+)
 
 SAMPLE_RATE_HZ = 48000
 LOUDNESS_LUFS = -18.0
@@ -66,7 +74,8 @@ def synthesize_take(take: Take, out: Path) -> list[Row]:
         mix_name, settings_name = f"mix/{mix.name}.flac", f"mix/{mix.name}.yaml"
         io.write(out / mix_name, _amplified(sound, out_db), tags={"singer": phrase.singer, "chain": mix.chain})
         rendered = Rendered(f"../{raw_name}", input_gain_db=in_db - raw_gain_db, output_gain_db=out_db)
-        io.write_text_atomic(out / settings_name, settings_text(mix.style, mix.steps, rendered))
+        text = settings_text(mix.style, mix.steps, rendered, folder=out / "mix")
+        io.write_text_atomic(out / settings_name, text)
         rows.append(
             {
                 "key": phrase.key,
@@ -105,13 +114,14 @@ def _amplified(waveform: Waveform, gain_db: float) -> Waveform:
 def synthesize(takes: Sequence[Take], out: Path, settings: dict[str, Any], *, workers: int) -> list[Row]:
     """Render all takes into `out` and write its pairs.jsonl; the rows of it.
 
-    synthesis.json keeps the settings and synthesis.jsonl the takes that are finished: after an interruption the same
-    command goes on where it was. Raises InputError for a folder with anything else in it.
+    synthesis.json keeps the settings and synthesis.jsonl the takes that are finished, with the bytes of their files:
+    after an interruption the same command goes on where it was. Raises InputError for a folder with anything else in
+    it.
     """
     plan, log = out / "synthesis.json", out / "synthesis.jsonl"
     wanted = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if plan.exists():
-        if plan.read_text(encoding="utf-8") != wanted:
+        if plan.read_bytes() != wanted.encode():
             raise InputError(f"{out}: holds pairs made from other voices or with other settings (see {plan.name})")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: not a new or empty folder, and not one that this command began to fill")
@@ -123,25 +133,41 @@ def synthesize(takes: Sequence[Take], out: Path, settings: dict[str, Any], *, wo
     with log.open("a", encoding="utf-8") as sink:
         for key, rows in tqdm(_rendered(waiting, out, workers), total=len(waiting), unit="take", desc="synthesize"):
             done[key] = rows
-            sink.write(json.dumps({"key": key, "rows": rows}, ensure_ascii=False) + "\n")
+            sizes = {name: (out / name).stat().st_size for name in _files_of(rows)}
+            sink.write(json.dumps({"key": key, "rows": rows, "bytes": sizes}, ensure_ascii=False) + "\n")
             sink.flush()
     rows = [row for take in takes for row in done[take.phrase.key]]
     io.write_text_atomic(out / "pairs.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return rows
 
 
+def _files_of(rows: Sequence[Row]) -> list[str]:
+    return [row[side] for row in rows for side in ("raw", "mix", "settings")]
+
+
 def _finished(log: Path, out: Path) -> dict[str, list[Row]]:
-    """Rows of the takes whose files are all there, by key; a last line that was cut off does not count."""
+    """Rows of the takes whose files are all there and whole, by key; a last line that was cut off does not count."""
+    lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        io.write_bytes_atomic(log, b"".join(lines[:-1]))
+        lines.pop()
     done: dict[str, list[Row]] = {}
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-    for line in lines:
-        if line.endswith("\n"):
+    for at, line in enumerate(lines, start=1):
+        try:
             entry = json.loads(line)
-            if all((out / row[side]).exists() for row in entry["rows"] for side in ("raw", "mix", "settings")):
-                done[entry["key"]] = entry["rows"]
-    if lines and not lines[-1].endswith("\n"):
-        io.write_text_atomic(log, "".join(lines[:-1]))
+            key, rows, sizes = entry["key"], entry["rows"], entry["bytes"]
+            is_whole = all(_has_bytes(out / name, sizes[name]) for name in _files_of(rows))
+        except (ValueError, TypeError, KeyError):
+            raise InputError(f"{log}, line {at}: damaged; without that line its take is rendered anew") from None
+        if is_whole:
+            done[key] = rows
+        else:
+            done.pop(key, None)
     return done
+
+
+def _has_bytes(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _rendered(takes: Sequence[Take], out: Path, workers: int) -> Iterator[tuple[str, list[Row]]]:
@@ -183,7 +209,7 @@ def listed_parts(name: str | None) -> str:
         return "\n".join(map(described, PARTS.values()))
     if name in PARTS:
         return described(PARTS[name])
-    if Path(name).suffix or Path(name).exists():
+    if Path(name).suffix or os.path.exists(name):  # noqa: PTH110  (Path's raises for a name that is too long)
         return described(plugin_part(name))
     raise InputError(f"no part is called {unknown(name, PARTS)}; a plugin is named by its path")
 
@@ -270,11 +296,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         pitch_range_semitones=options.pitch_range,
     )
     takes = list(augmented(planned, augmentation, seed=options.seed))
-    heard = [[path.name, zlib.crc32(path.read_bytes())] for path in (chains.recordings if chains else ())]
+    files = chains.files if chains else {}
     settings = {
-        "recordings": [[recording.path.name, recording.singer, recording.duration_s] for recording in recordings],
-        "impulse_responses": heard,
-        "mixes_crc32": zlib.crc32(repr([take.mixes for take in takes]).encode()),
+        "recordings": [[each.path.name, each.singer, each.duration_s, each.digest] for each in recordings],
+        "files": sorted(files.values()),
+        "mixes_crc32": mixes_crc32(takes, files),
         "mixes_per_take": options.mixes_per_take,
         "passes": options.passes,
         "shift_probability": options.shift_probability,

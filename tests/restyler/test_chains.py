@@ -191,7 +191,9 @@ def test_files_are_found_beside_the_chains(tmp_path: Path, rooms: Path) -> None:
         found = chains(tmp_path, f"styles: {{a: [{{{part % node}}}]}}")
         drawn = {draw(found, "a", key=f"{n}")[0].values["impulse_response"] for n in range(60)}
         assert drawn == {str(path.resolve()) for path in rooms.iterdir()}
-        assert set(found.recordings) == {path.resolve() for path in rooms.iterdir()}
+        assert {path: told.split()[0] for path, told in found.files.items()} == {
+            str(path.resolve()): path.name for path in rooms.iterdir()
+        }
 
 
 def test_the_example_files_can_be_drawn(tmp_path: Path, rooms: Path, preset_table: Path) -> None:
@@ -262,12 +264,15 @@ MISTAKES = {
     "styles: {a: [{gain: {gain_db: {table: t.csv}}}]}": "t.csv has no column of numbers «None» (allowed: level)",
     "styles: {a: [{gain: {gain_db: {table: t.csv, column: levle}}}]}": "«levle» (did you mean level?)",
     "styles: {a: [{gain: {gain_db: {table: t.csv, column: name}}}]}": "no column of numbers «name»",
+    "styles: {a: [{gain: {gain_db: {table: t.csv, column: [level]}}}]}": "no column of numbers «['level']»",
+    "styles: {a: [{gain: {gain_db: {table: t.csv, column: {level: 1}}}}]}": "no column of numbers «{'level': 1}»",
     "styles: {a: [{gate: {threshold_db: {table: t.csv, column: level}}}]}": "t.csv, line 3, column level: threshold_db",
     "styles: {a: [{convolution: {impulse_response: no.wav, wet_db: 0}}]}": "{folder}/no.wav: cannot be read",
     "styles: {a: [{convolution: {impulse_response: t.csv, wet_db: 0}}]}": "t.csv: not audio in any format",
     "styles: {a: [{convolution: {impulse_response: {files: 'no/*'}, wet_db: 0}}]}": "no file is like no/*",
     "styles: {a: [{convolution: {impulse_response: 3, wet_db: 0}}]}": "is the path of an audio file, not 3",
     "styles: {a: [{vst3: {path: no.vst3}}]}": "part 1: {folder}/no.vst3: there is no such plugin",
+    "styles: {a: [{vst3: {path: " + 300 * "x" + "}}]}": "xxx: there is no such plugin",
     "styles: {a: [{vst3: {}}]}": "path is that of a plugin, not None",
     "styles: {a: [{vst3: {path: no.vst3, drive: 3}}]}": "there is no «drive» (allowed: parameters, path) here",
     "styles: {a: [{vst3: {path: t.csv, parameters: [1]}}]}": "parameters are given by name, not as [1]",
@@ -287,7 +292,11 @@ def test_a_mistake_is_one_line_that_names_file_and_place(tmp_path: Path, text: s
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["gain", "gain_db", "a", "choice", ""]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["gain", "gain_db", "a", "choice", "", "\0", 300 * "x", "level"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -302,15 +311,22 @@ VALUES = st.recursive(
 
 @given(value=VALUES)
 def test_whatever_stands_there_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
-    """Never another exception, whether it stands for a section, a style, a part or a parameter."""
-
+    """Never another exception, whether it stands for a section, a style, a part, a parameter or what is in one."""
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "t.csv").write_text("name,level\na,-3\nb,7\n")
     for tree in (
         value,
         {"styles": value},
         {"styles": {"a": [value]}},
         {"styles": {"a": [{"gain": {"gain_db": value}}]}},
+        {"styles": {"a": [{"gain": {"gain_db": {"table": "t.csv", "column": value}}}]}},
+        {"styles": {"a": [{"gain": {"gain_db": {"table": value, "column": "level"}}}]}},
+        {"styles": {"a": [{"convolution": {"impulse_response": value, "wet_db": -9}}]}},
+        {"styles": {"a": [{"convolution": {"impulse_response": {"files": value}, "wet_db": -9}}]}},
+        {"styles": {"a": [{"preset": {"table": value}}]}},
+        {"styles": {"a": [{"vst3": {"path": value}}]}},
     ):
-        path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+        path = folder / "fuzz.yaml"
         path.write_text(yaml.safe_dump(tree))
         try:
             found = read_chains(path)
@@ -325,7 +341,9 @@ def test_settings_are_read_back_bit_for_bit(tmp_path: Path) -> None:
     found = read_chains(CONFIGS / "vocals.yaml")
     for style in found.styles:
         steps = draw(found, style)
-        (tmp_path / "mix.yaml").write_text(settings_text(style, steps, Rendered("take.wav", 1.25, -3.5)))
+        (tmp_path / "mix.yaml").write_text(
+            settings_text(style, steps, Rendered("take.wav", 1.25, -3.5), folder=tmp_path)
+        )
         assert draw(read_chains(tmp_path / "mix.yaml"), style, number=3, key="another", seed=9) == steps
 
 
@@ -339,7 +357,7 @@ def test_the_parameters_of_a_plugin_are_drawn_and_read_back(tmp_path: Path) -> N
     steps = [draw(found, "a", key=f"{number}") for number in range(20)]
     assert {step.values["algorithm"] for (step,) in steps} == {"Simple", "Tank"}
     assert all(1 <= float(step.values["decay_s"]) <= 2 for (step,) in steps)
-    (tmp_path / "mix.yaml").write_text(settings_text("a", steps[0], Rendered("take.wav", 0.0, 0.0)))
+    (tmp_path / "mix.yaml").write_text(settings_text("a", steps[0], Rendered("take.wav", 0.0, 0.0), folder=tmp_path))
     assert draw(read_chains(tmp_path / "mix.yaml"), "a") == steps[0]
     for wrong, complaint in (
         ("decay: 2", "did you mean decay_s"),

@@ -224,3 +224,55 @@ def test_levels_are_those_of_the_settings_and_peaks_stay_under_the_ceiling(folde
         assert loudness[0] <= -19.99 and peak_db <= -9.99
         lowered += loudness[0] < -20.1
     assert lowered > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--out", "OUT"], "both --raw DIR and --mix DIR are needed"),
+        (["--raw", "RAW", "--out", "OUT"], "both --raw DIR and --mix DIR are needed"),
+        (["--manifest", "m.csv", "--raw", "RAW", "--out", "OUT"], "--manifest goes without"),
+        (["--raw", "RAW", "--mix", "nowhere", "--out", "OUT"], "nowhere: there is no such folder"),
+        (["--raw", "RAW", "--mix", "RAW", "--out", "RAW"], "not a new or empty folder"),
+        (["--raw", "RAW", "--mix", "MIX", "--out", "x" * 300], "no folder can be made here"),
+        (["--raw", "RAW", "--mix", "MIX", "--out", "LOOP/out"], "no folder can be made here"),
+        (["--raw", "RAW", "--mix", "EMPTY", "--out", "OUT"], "none of 0 pairs can be used"),
+        (["--raw", "RAW", "--mix", "MIX", "--out", "OUT", "limits.scoer=1"], "did you mean «score»"),
+    ],
+)
+def test_what_can_not_be_done_is_told_in_one_line(
+    folders: Path, tmp_path: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    places = {"RAW": folders / "raw", "MIX": folders / "mix", "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty"}
+    texts = [str(places.get(text, text)).replace("LOOP", str(tmp_path / "loop")) for text in arguments]
+    before = sorted(folders.rglob("*"))
+    assert main(texts) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and told in error
+    assert sorted(folders.rglob("*")) == before
+
+
+def test_a_dry_run_prints_the_table_and_writes_nothing(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command(folders, tmp_path / "out"), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:9]] == [f"song{number}" for number in range(8)]
+    assert lines[-1] == "8 pairs"
+    assert not (tmp_path / "out").exists()
+
+
+def test_damage_to_a_finished_shard_is_mended_where_it_is_looked_for(folders: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    assert run(folders, out, "shards.seconds=600") == 0
+    good = shards(out)
+    for path in out.glob("*-*.tar"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert run(folders, out, "shards.seconds=600") == 0
+    assert shards(out) != good
+    assert run(folders, out, "--verify", "shards.seconds=600") == 0
+    assert shards(out) == good

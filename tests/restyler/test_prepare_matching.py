@@ -52,6 +52,9 @@ def names_of(matched: Matched) -> set[tuple[str, str, str]]:
         ("Ann/raw/song.wav", "Ann/mix/song.wav"),
         ("Dry_raw.wav", "Dry_mix.wav"),
         ("wet_raw.wav", "wet.wav"),
+        ("C# minor_raw.wav", "C# minor_mix.wav"),
+        ("कि.wav", "कि.wav"),
+        ("♥_raw.wav", "♥_mix.wav"),
     ],
 )
 def test_a_raw_take_finds_its_mix(tmp_path: Path, raw: str, mix: str) -> None:
@@ -68,6 +71,10 @@ def test_a_raw_take_finds_its_mix(tmp_path: Path, raw: str, mix: str) -> None:
         ("song_take1_raw.wav", "song_take2_mix.wav"),
         ("Ann/song.wav", "Bob/song.wav"),
         ("song.wav", "songs.wav"),
+        ("C# minor.wav", "C minor.wav"),
+        ("कि.wav", "का.wav"),
+        ("♥.wav", "★.wav"),
+        ("---.wav", "!!!.wav"),
     ],
 )
 def test_names_that_differ_are_no_pair(tmp_path: Path, raw: str, mix: str) -> None:
@@ -159,6 +166,34 @@ def test_the_first_folder_names_the_singer_if_so_wished(tmp_path: Path) -> None:
     assert pair.singer is None
 
 
+def test_names_that_differ_in_signs_alone_each_find_their_own(tmp_path: Path) -> None:
+    matched = match(tmp_path, ["C minor!.wav", "C minor.wav"], ["C minor!_mix.wav", "C minor_mix.wav"])
+    assert {(pair.raw.stem, pair.mix.stem) for pair in matched.pairs} == {
+        ("C minor!", "C minor!_mix"),
+        ("C minor", "C minor_mix"),
+    }
+
+
+def test_the_folder_of_a_side_is_no_singer(tmp_path: Path) -> None:
+    both = ["raw/Ann/a.wav", "mix/Ann/a.wav", "raw/Bob/b.wav", "mix/Bob/b.wav"]
+    assert {pair.singer for pair in match(tmp_path, both, [], raw="all", mix="all").pairs} == {"Ann", "Bob"}
+
+
+def test_a_folder_that_links_back_is_searched_once(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for name in ("loop", "again"):
+        (tmp_path / "raw" / name).symlink_to(tmp_path / "raw")
+    matched = match(tmp_path, ["a.wav"], ["a.wav"])
+    assert len(matched.pairs) == 1
+    assert not matched.leftovers
+
+
+def test_two_pairs_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("raw,mix,key\n0.wav,m.wav,a\n0.wav,b.wav,a\n1.wav,x.wav,a/b\n")
+    with pytest.raises(InputError, match=r"«a/b».*b\.wav.*x\.wav"):
+        read_manifest(tmp_path / "p.csv")
+
+
 def test_matching_ten_thousand_files_takes_no_square_of_time(tmp_path: Path) -> None:
     raws, mixes = ([f"s{number:05d}_{side}.wav" for number in range(2000)] for side in ("raw", "mix"))
     assert len(match(tmp_path, raws, mixes).pairs) == 2000
@@ -219,6 +254,10 @@ def test_a_manifest_in_json_lines_says_the_same(tmp_path: Path) -> None:
         ("p.jsonl", '{"raw": "a", "mix": 3}', "line 1: «mix» is a non-empty text, not 3"),
         ("p.jsonl", '{"raw": "a", "mix": "\\ud800"}', "line 1: «mix» is no Unicode text"),
         ("p.txt", "raw,mix\n", ".csv or .jsonl"),
+        ("p.csv", "raw,mix,Singer\na,b,Ann\n", "line 2: the column «Singer» is spelled «singer»"),
+        ("p.jsonl", '{"raw": "a", "mix": "b", "Song ": "c"}', "line 1: the column «Song » is spelled «song»"),
+        ("p.jsonl", '{"raw": "a\\u0000b", "mix": "b"}', "line 1: «raw» is no path"),
+        ("p.jsonl", '{"raw": ".", "mix": "b"}', "line 1: «raw» is no path"),
     ],
 )
 def test_a_manifest_that_can_not_be_right_is_refused_by_its_line(

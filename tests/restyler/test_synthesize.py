@@ -34,7 +34,7 @@ def names_of(singer: str, wanted: dict[str, int]) -> list[str]:
     """File names whose hash puts as many recordings of the singer into each split as wanted."""
     left, names = dict(wanted), []
     for number in range(10_000):
-        split = Recording(Path(f"take{number}.wav"), singer, 1.0).split
+        split = Recording(Path(f"take{number}.wav"), singer, 1.0, "").split
         if left.get(split):
             left[split] -= 1
             names.append(f"take{number}.wav")
@@ -353,7 +353,7 @@ def test_a_piece_reads_no_more_than_its_stretch(voices: Path) -> None:
     """Damage after a piece does not matter to it."""
     path = voices / "bert" / "zzz.wav"
     soundfile.write(path, syllables(30, 44100, 1), 44100, subtype="FLOAT")
-    recording = Recording(path, "bert", 30.0)
+    recording = Recording(path, "bert", 30.0, "")
     phrase = Phrase("one", (Piece(recording, 10.0, 12.5, 0.2),), speed=1.0)
     before = read_phrase(phrase, RATE_HZ)
     sound, _ = soundfile.read(path)

@@ -63,7 +63,7 @@ def samples(path: Path) -> np.ndarray:
 
 def phrases(count: int, split: str = "train") -> list[Phrase]:
     """Phrases of recordings that need not exist; the split is forced by their singer."""
-    recordings = (Recording(Path(f"{n}.wav"), "anna", 8.0, test_only=split == "test") for n in range(10 * count))
+    recordings = (Recording(Path(f"{n}.wav"), "anna", 8.0, "", test_only=split == "test") for n in range(10 * count))
     fit = [recording for recording in recordings if recording.split == split][:count]
     return [Phrase(f"take{n}", (Piece(recording, 0, 8, 0.2),), 1.0) for n, recording in enumerate(fit)]
 
@@ -140,7 +140,7 @@ def test_mixes_with_equal_values_share_a_chain(chain_file: Path) -> None:
     assert len({mix.chain for take in takes for mix in take.mixes}) == 2
     rooms = [mix.steps for take in takes for mix in take.mixes if mix.style == "room"]
     assert len({steps[0].values["seed"] for steps in rooms}) == len(rooms)
-    assert len({fingerprint(steps) for steps in rooms}) == 1
+    assert len({fingerprint(steps, {}) for steps in rooms}) == 1
 
 
 def test_augmentations_are_drawn_as_often_and_as_far_as_asked(chain_file: Path) -> None:
@@ -239,6 +239,8 @@ def test_a_chain_that_leaves_nothing_to_hear_is_named(
         (["--out", "o", "--chains", "c.yaml", "--pitch-range", "13"], "not a number from 0 to 12"),
         (["--list-parts", "reverbs"], "no part is called «reverbs» (did you mean reverb?); a plugin is named by"),
         (["--list-parts", "none.vst3"], "none.vst3: there is no such plugin"),
+        (["--list-parts", 300 * "x"], "xxx» (allowed: "),
+        (["--list-parts", 300 * "x" + ".vst3"], "xxx.vst3: there is no such plugin"),
     ],
 )
 def test_bad_usage_is_one_line(options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
