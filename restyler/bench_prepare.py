@@ -22,7 +22,7 @@ from restyler.prepare.matching import Matched
 from restyler.prepare.running import prepare
 from restyler.synthetic import synthetic_pairs
 
-TAKES, TAKE_S = 8, 30.0
+TAKES, TAKE_S = 8, 8.0
 CODECS: dict[str, list[str]] = {
     "pocket": ["codec={kind: pocket, path: bundled}"],
     "EnCodec 48 kHz, random weights": ["codec={kind: encodec_48khz, weights: random}"],

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audio.parts import Step
 from restyler.chain_files import content_digest, identity
 from restyler.chain_settings import Rendered, settings_text
 from restyler.chains import STYLE_NAME, read_chains
+from restyler.synthesis_plan import fingerprint
 from restyler.yamltree import parse
 
 RENDERED = Rendered("../raw/take.flac", 1e-7, -3.5)
+PLATE = "DragonflyPlateReverb.vst3"
 GAIN = [Step("gain", {"gain_db": -3.0})]
 
 
+@settings(deadline=None)
 @given(style=st.from_regex(STYLE_NAME, fullmatch=True).filter(lambda name: name == name.strip()))
 @example("08")
 @example("1e3")
@@ -39,6 +44,7 @@ def test_any_name_of_a_style_is_read_back(tmp_path_factory: pytest.TempPathFacto
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.from_regex(r"[-+.0-9eExob_:]{1,6}")
 
 
+@settings(deadline=None)
 @given(raw=TEXTS, plugin=TEXTS, key=TEXTS, value=TEXTS)
 def test_any_text_is_read_back(raw: str, plugin: str, key: str, value: str) -> None:
     steps = [Step("vst3", {key: value, f"{key}2": 1e-9}, f"/{plugin}")]
@@ -88,3 +94,30 @@ def test_a_bundle_is_what_is_in_it(tmp_path: Path) -> None:
     assert len({content_digest(path) for path in (first, *others)}) == 4
     renamed = bundle("six", {"Contents/info.json": b"{}", "Contents/x86/Plate.so": b"code"}, name="Hall.vst3")
     assert identity(same) == identity(first) != identity(renamed)
+
+
+def test_a_plugin_that_has_moved_is_drawn_and_named_alike(tmp_path: Path) -> None:
+    places = [Path(os.environ.get("VOCAL_RESTYLER_VST3", "/usr/lib/vst3")), Path.home() / ".vst3"]
+    plate = next((found for place in places if (found := place / PLATE).exists()), None)
+    if plate is None:
+        pytest.skip(f"needs {PLATE} (Debian: dragonfly-reverb-vst3) where plugins lie, or VOCAL_RESTYLER_VST3")
+
+    def drawn(folder: Path) -> tuple[Step, str]:
+        found = read_chains(folder / "chains.yaml")
+        (step,) = found.draw("a", 0, key="take", seed=0, is_test=False)
+        (folder / "mix.yaml").write_text(settings_text("a", [step], RENDERED, folder=folder))
+        assert list(read_chains(folder / "mix.yaml").draw("a", 0, key="", seed=1, is_test=False)) == [step]
+        assert str(tmp_path) not in (folder / "mix.yaml").read_text()
+        return step, fingerprint([step], found.files)
+
+    shutil.copytree(plate, tmp_path / "one" / "plugins" / PLATE)
+    (tmp_path / "one" / "chains.yaml").write_text(
+        f"styles: {{a: [{{vst3: {{path: plugins/{PLATE}, parameters: {{decay_s: {{uniform: [1, 2]}}}}}}}}]}}"
+    )
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (first, first_name), (second, second_name) = drawn(tmp_path / "one"), drawn(tmp_path / "two")
+    assert (first.values, first_name) == (second.values, second_name)
+    assert first.path != second.path
+    (tmp_path / "two" / "plugins" / PLATE / "moduleinfo.json").write_text("{}")  # as another release has
+    changed, changed_name = drawn(tmp_path / "two")
+    assert changed.values == first.values and changed_name != first_name

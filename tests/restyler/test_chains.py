@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -309,6 +309,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(value=VALUES)
 def test_whatever_stands_there_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     """Never another exception, whether it stands for a section, a style, a part, a parameter or what is in one."""

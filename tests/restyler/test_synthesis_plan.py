@@ -18,7 +18,7 @@ def test_thousands_of_mixes_are_planned_in_seconds_and_each_by_its_preset(preset
     phrases = [Phrase(f"take{n}", (Piece(recording, 0, 8, 0.2),), 1.0) for n in range(1500)]
     start_s = time.process_time()
     takes = plan_preset_takes(phrases, preset_table, mixes_per_take=4, seed=3)
-    assert time.process_time() - start_s < 6  # some 40 s where styles and values are found for every mix
+    assert time.process_time() - start_s < 4  # some 10 s where styles and values are found for every mix
     chains = read_presets(preset_table)
     styles = find_styles([chains[name] for name in training_names(preset_table, list(chains))], count=STYLES)
     for take in takes[:20]:
