@@ -1,6 +1,6 @@
 # make demo    four mixes of a demo take, in out/demo
 # make test    lint, then every test
-# make bench   speed, memory and the comparison with the raw take
+# make bench   speed, memory, the comparison with the raw take, and how fast training sets are prepared
 # make lint    style, types and import directions
 # make lock    write requirements.lock anew from pyproject.toml
 # make clean   remove caches and build leftovers; .venv, out and runs stay
@@ -20,6 +20,7 @@ test: lint
 
 bench: environment
 	@$(BIN) restyler.bench
+	@$(BIN) restyler.bench_prepare
 
 lint: environment
 	@$(BIN) ruff check --quiet .

@@ -23,7 +23,6 @@ from audio.errors import InputError
 from audio.io import read
 from audio.waveform import Waveform
 from restyler.bench_diversity import print_diversity
-from restyler.bench_prepare import print_preparation
 from restyler.command import Parser, command, integer, shown
 from restyler.config import SyntheticData
 from restyler.metrics import SpectralDistance, spectral_distance
@@ -51,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipeline = load_model(options.model, "cpu")
     print(f"model {shown(options.model.name)}, {torch.get_num_threads()} threads")
     print_speed(pipeline, options.seconds)
-    print_preparation()
     with tempfile.TemporaryDirectory() as folder:
         pairs = test_pairs(options.pairs) if options.pairs else sung_pairs(Path(folder), pipeline)
         chosen = spread(pairs, options.limit)
