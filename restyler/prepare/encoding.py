@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from audio import features
+from audio.alignment import Region
 from audio.alignment_reading import aligned
 from audio.errors import InputError
 from audio.waveform import Waveform
 from codec.base import LatentCodec
 from restyler.prepare.examining import stamps_of
-from restyler.prepare.plan import PlannedMix, PlannedSegment, covering
+from restyler.prepare.plan import PlannedMix, PlannedSegment
 from restyler.prepare.reading import StretchReader
 from restyler.shards import Segment
 
@@ -44,7 +45,7 @@ class Encoder:
         skip = planned.start_frame - first_s * rate
         sides = [
             self._raw(planned, first_s, last_s),
-            *(self._mix(mix, planned, first_s, last_s) for mix in planned.mixes),
+            *(self._mix(*two, first_s, last_s) for two in zip(planned.mixes, planned.regions, strict=True)),
         ]
         latents, measured = [], []
         for path, samples in zip((take.path, *(mix.path for mix in planned.mixes)), sides, strict=True):
@@ -60,12 +61,8 @@ class Encoder:
         reader = self._reader(planned.take.path)
         return self._levelled(reader.stretch(first_s, last_s), reader.sample_rate, planned.take.gain_db)
 
-    def _mix(self, mix: PlannedMix, planned: PlannedSegment, first_s: int, last_s: int) -> torch.Tensor:
+    def _mix(self, mix: PlannedMix, region: Region, first_s: int, last_s: int) -> torch.Tensor:
         reader = self._reader(mix.path)
-        rate = self.codec.frame_rate_hz
-        region = covering(mix.alignment, planned.start_frame / rate, planned.stop_frame / rate)
-        if region is None:
-            raise ValueError(f"{planned.name}: no region of {mix.key} holds it")
         around = replace(region, start_s=float(first_s), stop_s=float(last_s))  # the margins may lie outside it
         samples = aligned(
             lambda *times_s: reader.stretch(*times_s).numpy(),

@@ -173,7 +173,17 @@ def _compared(raw_proxy: Path, mix_proxy: Path) -> Record:
             times_s = start / PROXY_RATE_HZ, stop / PROXY_RATE_HZ
             (ours,) = aligned(stretch, alignment, region, *times_s, PROXY_RATE_HZ)
             meter.update(np.pad(raw[start:stop], (0, stop - start - len(raw[start:stop]))), ours)
-    return {"alignment": asdict(alignment), "measures": asdict(meter.result())}
+    return {"alignment": _rounded(asdict(alignment)), "measures": _rounded(asdict(meter.result()))}
+
+
+def _rounded(value: Any, digits: int = 7) -> Any:
+    """Far below what any measure can mean (an offset to a 200th of a sample; rates are kept finer): what is beyond
+    depends on the number of threads."""
+    if isinstance(value, dict):
+        return {name: _rounded(inner, 9 if name == "rate" else digits) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(inner, digits) for inner in value]
+    return round(value, digits) if isinstance(value, float) else value
 
 
 def read_record(take: Take, folder: Path) -> Record | None:

@@ -111,7 +111,7 @@ def _planned(
         gains_db = [config.levels.loudness_lufs - one.loudness_lufs for one in heard]
         peaks_db = [one.true_peak_db + gain_db for one, gain_db in zip(heard, gains_db, strict=True)]
         safety_db = min(0.0, config.levels.peak_db - max(peaks_db))
-        raw_gain_db, *mix_gains_db = (gain_db + safety_db for gain_db in gains_db)
+        raw_gain_db, *mix_gains_db = (round(gain_db + safety_db, 4) for gain_db in gains_db)
         planned = PlannedTake(
             key=key,
             path=path,

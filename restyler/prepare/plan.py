@@ -7,7 +7,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,12 @@ class PlannedTake:
 
 @dataclass(frozen=True)
 class PlannedSegment:
-    """Frames start_frame … stop_frame − 1 of a take, with the mixes that cover them."""
+    """Frames start_frame … stop_frame − 1 of a take, with the mixes that cover them, each with the region that does."""
 
     name: str
     take: PlannedTake
     mixes: tuple[PlannedMix, ...]
+    regions: tuple[Region, ...]
     start_frame: int
     stop_frame: int
 
@@ -72,11 +73,14 @@ class PlannedSegment:
         """What its latents and facts depend on: the contents of files, never their places."""
         take = self.take
         return {
-            "take": [take.key, take.content, take.song, take.singer, round(take.gain_db, 4)],
+            "take": [take.key, take.content, take.song, take.singer, take.gain_db],
             "frames": [self.start_frame, self.stop_frame],
             "mixes": [
-                [mix.key, mix.content, asdict(mix.alignment), round(mix.gain_db, 4), mix.style, mix.chain]
-                for mix in self.mixes
+                [
+                    [mix.key, mix.content, mix.gain_db, mix.style, mix.chain],
+                    [region.offset_s, mix.alignment.rate, mix.alignment.polarity],
+                ]
+                for mix, region in zip(self.mixes, self.regions, strict=True)
             ],
         }
 
@@ -103,9 +107,11 @@ def plan_segments(
     name = hashlib.sha256(take.key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     for start_s, stop_s in active_segments(active(level_db), level_db, STEP_S, spans=spans, rules=rules):
         start, stop = math.ceil(start_s * frame_rate_hz - 1e-6), math.floor(stop_s * frame_rate_hz + 1e-6)
-        mixes = tuple(mix for mix in take.mixes if covering(mix.alignment, start / frame_rate_hz, stop / frame_rate_hz))
-        if mixes:
-            found.append(PlannedSegment(f"{name}-{start:08d}", take, mixes, start, stop))
+        times_s = start / frame_rate_hz, stop / frame_rate_hz
+        covered = [(mix, region) for mix in take.mixes if (region := covering(mix.alignment, *times_s))]
+        if covered:
+            mixes, regions = zip(*covered, strict=True)
+            found.append(PlannedSegment(f"{name}-{start:08d}", take, mixes, regions, start, stop))
     return found
 
 

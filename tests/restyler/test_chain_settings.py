@@ -62,14 +62,14 @@ def test_plain_words_need_no_quotes() -> None:
 @pytest.mark.parametrize(
     ("path", "written"),
     [
-        ("/home/anna/rooms/a.wav", "../../rooms/a.wav"),
-        ("/home/anna/pairs/mix/a.wav", "a.wav"),
+        ("/music/anna/rooms/a.wav", "../../rooms/a.wav"),
+        ("/music/anna/pairs/mix/a.wav", "a.wav"),
         ("/usr/lib/vst3/Plate.vst3", "/usr/lib/vst3/Plate.vst3"),
     ],
 )
 def test_a_path_is_relative_to_the_settings_where_both_are_of_one_tree(path: str, written: str) -> None:
     steps = [Step("convolution", {"impulse_response": path, "wet_db": -9.0}), Step("vst3", {}, path)]
-    tree = yaml.safe_load(settings_text("a", steps, RENDERED, folder=Path("/home/anna/pairs/mix")))
+    tree = yaml.safe_load(settings_text("a", steps, RENDERED, folder=Path("/music/anna/pairs/mix")))
     room, plugin = tree["styles"]["a"]
     assert (room["convolution"]["impulse_response"], plugin["vst3"]["path"]) == (written, written)
 
