@@ -128,7 +128,8 @@ def test_damage_that_training_meets_ends_it_with_one_line(
     (copied / "train-004.tar").write_bytes(data)
     assert main(arguments(tmp_path / "run", f"[{copied}]")) == 2
     said = capfd.readouterr().err
-    what = "damaged: segment s00004, raw: the checksum is not that of what was written; restyler prepare … --verify makes it anew"
+    what = "damaged: segment s00004, raw: the checksum is not that of what was written"
+    what += "; restyler prepare … --verify makes it anew"
     assert error_line(said) == f"error: {copied}/train-004.tar: {what}"
     assert "Traceback" not in said
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # a launcher that ends the run now must not be ignored
