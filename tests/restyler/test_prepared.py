@@ -243,7 +243,8 @@ def damage(folder: Path, how: str) -> str:
         case "flipped":
             data[2000] ^= 1
             tar.write_bytes(data)
-            return f"{tar}: damaged: segment s00000, raw: the checksum is not that of what was written; restyler prepare … --verify makes it anew"
+            what = "the checksum is not that of what was written; restyler prepare … --verify makes it anew"
+            return f"{tar}: damaged: segment s00000, raw: {what}"
         case "truncated":
             tar.write_bytes(data[:2000])
             return f"{tar}: truncated: of the bytes "
