@@ -10,10 +10,10 @@ import torch
 from scipy.signal import oaconvolve
 
 from audio.alignment import Alignment, Region
+from audio.interpolation import fractional_delay
 from audio.resampling import ROLLOFF, ZERO_CROSSINGS, resample_by_polynomials
 
 HALF_WIDTH = 64  # samples of the interpolator on either side
-KAISER_BETA = 8.0
 RATE_STEPS = 10**9  # the rate is rounded to one part in so many: 2 µs in an hour
 WHOLE = 1e-4  # nearer than that to a whole sample, nothing is interpolated
 ROUNDING_S = 1e-6
@@ -67,7 +67,5 @@ def _piece(stretch: Callable[[float, float], np.ndarray], start: int, samples: i
 
 def _later(piece: np.ndarray, fraction: float) -> np.ndarray:
     """The piece read a fraction (0 … 1) of a sample later: [channels samples] → the same shape, ends incomplete."""
-    offsets = np.arange(-HALF_WIDTH, HALF_WIDTH + 1) + fraction
-    inside = np.clip(1 - (offsets / (HALF_WIDTH + 1)) ** 2, 0, None)
-    kernel = np.sinc(offsets) * np.i0(KAISER_BETA * np.sqrt(inside)) / np.i0(KAISER_BETA)
+    kernel = fractional_delay(-fraction, HALF_WIDTH)
     return oaconvolve(piece.astype(np.float64), kernel[None], mode="same", axes=1)

@@ -29,6 +29,10 @@ PROXY_RATE_HZ = 16_000
 PIECE_SAMPLES = 1 << 17  # measured at once: what fits a processor's cache
 
 
+class UnwritableProxyError(InputError):
+    """No place for a proxy: nothing is wrong with the recording."""
+
+
 @dataclass(frozen=True)
 class Inspection:
     """A recording in figures. Levels are in dB against full scale (dBFS); −inf where there is nothing.
@@ -104,7 +108,7 @@ def inspect(path: str | Path, proxy: Path | None) -> Inspection:
     proxy: a file to be written: the mean of the channels at 16 kHz, ⌈duration · 16 000⌉ samples of raw float32 that
     `np.memmap(proxy, np.float32)` opens. Where anything fails it is gone again.
 
-    Raises InputError where `audio.io.read` does, and where the proxy can't be written.
+    Raises InputError where `audio.io.read` does, and UnwritableProxyError where the proxy can't be written.
     """
     if proxy is None:
         return _inspected(path, blocks(path))
@@ -151,7 +155,7 @@ def _with_proxy(source: Iterator[Waveform], proxy: Path) -> Iterator[Waveform]:
             if resampler is not None:
                 sink.write(resampler.finish().tobytes())
     except OSError as error:
-        raise InputError(f"{proxy}: cannot be written: {error.strerror}") from error
+        raise UnwritableProxyError(f"{proxy}: cannot be written: {error.strerror}") from error
 
 
 class _Meters:

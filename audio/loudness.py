@@ -15,13 +15,13 @@ import pyloudnorm
 from scipy.signal import oaconvolve
 
 from audio.errors import InputError
+from audio.interpolation import fractional_delay
 from audio.waveform import Waveform
 
 BLOCK_S = 0.4  # BS.1770-4: the length of a gating block
 K_WEIGHTING = "DeMan"  # pyloudnorm's design with the standard's own coefficients; its default reads 0.04 LU too low
 OVERSAMPLING = 8
 INTERPOLATOR_HALF_WIDTH = 48  # input samples on either side
-INTERPOLATOR_KAISER_BETA = 8.0
 ROUNDING_DB = 0.001  # kept free under the ceiling, so that rounding to 24 bits cannot lift the peak over it
 
 
@@ -61,7 +61,7 @@ def true_peak_db(waveform: Waveform) -> float:
     peak = 0.0
     # One phase of the interpolator after the other: each is a fractional delay, so nothing eightfold is ever in memory.
     for phase in range(OVERSAMPLING):
-        kernel = _fractional_delay(phase / OVERSAMPLING)
+        kernel = fractional_delay(phase / OVERSAMPLING, INTERPOLATOR_HALF_WIDTH)
         peak = max(peak, float(np.abs(oaconvolve(samples, kernel[None], axes=1)).max(initial=0.0)))
     return 20 * math.log10(peak) if peak > 0 else -math.inf
 
@@ -85,10 +85,3 @@ def match_loudness(waveform: Waveform, target_lufs: float, *, peak_db: float = -
     return Matched(
         Waveform(waveform.samples * 10 ** (gain_db / 20), waveform.sample_rate), gain_db, limited=allowed_db < wanted_db
     )
-
-
-def _fractional_delay(delay: float) -> np.ndarray:
-    """Windowed-sinc interpolation kernel for a delay of 0 … 1 sample."""
-    offsets = np.arange(-INTERPOLATOR_HALF_WIDTH, INTERPOLATOR_HALF_WIDTH + 1) - delay
-    inside = np.clip(1 - (offsets / (INTERPOLATOR_HALF_WIDTH + 1)) ** 2, 0, None)
-    return np.sinc(offsets) * np.i0(INTERPOLATOR_KAISER_BETA * np.sqrt(inside)) / np.i0(INTERPOLATOR_KAISER_BETA)

@@ -8,7 +8,8 @@ import numpy as np
 import pyloudnorm
 from scipy.signal import lfilter
 
-from audio.loudness import BLOCK_S, INTERPOLATOR_HALF_WIDTH, K_WEIGHTING, OVERSAMPLING, _fractional_delay
+from audio.interpolation import fractional_delay
+from audio.loudness import BLOCK_S, INTERPOLATOR_HALF_WIDTH, K_WEIGHTING, OVERSAMPLING
 
 STEP_S = BLOCK_S / 4  # BS.1770-4: gating blocks overlap by 75 %
 ABSOLUTE_GATE_LUFS = -70.0
@@ -156,7 +157,7 @@ def _interpolator() -> np.ndarray:
     half = INTERPOLATOR_HALF_WIDTH
     matrix = np.zeros((SEGMENT_SAMPLES + 2 * half, SEGMENT_SAMPLES, OVERSAMPLING), np.float32)
     for phase in range(OVERSAMPLING):
-        kernel = _fractional_delay(phase / OVERSAMPLING)
+        kernel = fractional_delay(phase / OVERSAMPLING, half)
         for position in range(SEGMENT_SAMPLES):
             matrix[position : position + 2 * half + 1, position, phase] = kernel[::-1]
     return matrix.reshape(len(matrix), -1)

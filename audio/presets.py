@@ -42,13 +42,7 @@ def read_presets(csv_path: str | Path) -> dict[str, EffectChain]:
     InputError for a missing file or column, a value that is no number or out of range, or tables of unequal length.
     """
     path = Path(csv_path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table of presets ({error})") from error
-    if not rows:
-        raise InputError(f"{path}: no presets in it; a table with a header and at least one row was expected")
+    rows = read_rows(path, what="a table of presets", rows="presets")
     released = _load(path.with_name("raw_params.npy"))
     if released.shape != (len(rows), RAW_COLUMNS):
         raise InputError(
@@ -67,6 +61,21 @@ def read_presets(csv_path: str | Path) -> dict[str, EffectChain]:
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}, line {line}, preset {name}: {error}") from error
     return chains
+
+
+def read_rows(path: Path, *, what: str, rows: str) -> list[dict[str, str]]:
+    """The rows of a CSV table with a header, at least one. what and rows: what they are, for the message.
+
+    Raises InputError for a file that is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            read = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as {what} ({error})") from error
+    if not read:
+        raise InputError(f"{path}: no {rows} in it; a table with a header and at least one row was expected")
+    return read
 
 
 def training_names(csv_path: str | Path, names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audio.errors import InputError
 from audio.parts import Step
-from restyler.command import shown
+from restyler.command import is_utf8, shown
 
 
 def content_digest(path: Path) -> str:
@@ -51,7 +51,5 @@ def identified(steps: Sequence[Step], files: Mapping[str, str]) -> list[Step]:
 
 def require_utf8(path: Path, name: str) -> None:
     """Raises InputError for a name that tables and settings, which are UTF-8, can't hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{shown(path)}: a name that is not UTF-8; rename it") from None
+    if not is_utf8(name):
+        raise InputError(f"{shown(path)}: a name that is not UTF-8; rename it")

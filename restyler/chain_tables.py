@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from audio.effects import EffectChain
 from audio.errors import InputError
 from audio.parts_kinds import Value
 from audio.parts_vocal_chain import VOCAL_CHAIN, values_of
-from audio.presets import read_presets, training_names
+from audio.presets import read_presets, read_rows, training_names
 
 INDEX = "train_index.npy"  # beside a table: which of its rows are to train on; the others are held out
 
@@ -60,13 +59,7 @@ def read_number_table(path: Path) -> Table:
     Where `train_index.npy` lies beside it, it divides the rows; else every row is for every split. Raises InputError
     for a file that is no such table.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            read = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from None
-    if not read:
-        raise InputError(f"{path}: no rows in it; a table with a header and at least one row was expected")
+    read = read_rows(path, what="a table", rows="rows")
     names = [name for name in read[0] if name is not None and all(_is_number(row.get(name)) for row in read)]
     rows: list[dict[str, Value]] = [{name: float(row[name]) for name in names} for row in read]
     numbers = [str(number) for number in range(len(rows))]

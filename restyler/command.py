@@ -141,6 +141,11 @@ def assignment(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text: Python keeps other bytes of a file name as halves of surrogate pairs."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def shown(text: object) -> str:
     """Text for one line of a terminal: a file name may hold line feeds, escapes, or bytes that are no UTF-8."""
     return str(text) if str(text).isprintable() else repr(str(text))

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 
 from audio.errors import InputError
-from restyler.command import shown
+from restyler.command import is_utf8, shown
 
 MANIFEST = "manifest.json"
 FORMAT = 2  # counts up when the weights of an older model no longer fit the code
@@ -41,7 +41,7 @@ def check_manifest(folder: Path) -> None:
     """
     if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise InputError(f"{shown(folder)}: not a model folder (no such folder)")
-    if any("\ud800" <= character <= "\udfff" for character in str(folder)):  # how Python holds bytes that are no UTF-8
+    if not is_utf8(str(folder)):
         raise InputError(f"{shown(folder)}: safetensors can't open a path that is no UTF-8; rename the folder")
     listed = _listed(folder)
     present = _files(folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audio.errors import InputError
+from restyler.command import is_utf8
 
 SPLITS = ("train", "validation", "test")
 
@@ -105,7 +106,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: a row is a JSON object, not {line[:40]!r}")
     for name in ("key", "raw", "mix", "split", "style", "chain"):
         value = row.get(name)
-        if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+        if isinstance(value, str) and not is_utf8(value):
             raise InputError(f"{where}: «{name}» is no Unicode text: {value!r}")
         if not (isinstance(value, str) and value) and not (value is None and name in ("split", "style", "chain")):
             raise InputError(f"{where}: «{name}» is a non-empty text, not {value!r}")
@@ -156,8 +157,12 @@ def refuse_leaks(pairs: Sequence[Pair], identity: Callable[[Path], Hashable]) ->
 
 def split_of(key: str, validation_fraction: float) -> str:
     """`validation` for about that fraction of all keys, by a hash of the key; else `train`."""
-    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    return "validation" if number < validation_fraction else "train"
+    return "validation" if fraction(key) < validation_fraction else "train"
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1 that looks random, and is the same for a text on every machine and for ever."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
 
 
 def style_names(pairs: Sequence[Pair]) -> list[str]:

@@ -66,8 +66,8 @@ def report_html(title: str, lead: str, versions: Sequence[Version]) -> str:
     ]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         mark=MARK,
-        title=_escape(title),
-        lead=_escape(lead),
+        title=escape(title),
+        lead=escape(lead),
         versions="\n".join(blocks),
         duration_s=f"{versions[0].waveform.duration_s:.6f}",
         sample_rate=rate,
@@ -94,14 +94,14 @@ def _version_html(index: int, version: Version, loudness_lufs: float, gain_db: f
         "true peak": f"{true_peak_db(version.waveform):.1f} dBTP",
         "width": _width(version.waveform.samples.numpy()),
     }
-    shown = "".join(f"<span>{_escape(key)} <b>{_escape(value)}</b></span>" for key, value in facts.items())
+    shown = "".join(f"<span>{escape(key)} <b>{escape(value)}</b></span>" for key, value in facts.items())
     checked = " checked" if index == 0 else ""
     return f"""<div class="version" data-gain-db="{gain_db:.3f}">
 <label class="head"><input type="radio" name="version" value="{index}"{checked}>
-<span class="name">{_escape(version.name)}</span><span class="facts">{shown}</span></label>
+<span class="name">{escape(version.name)}</span><span class="facts">{shown}</span></label>
 <div class="plots"><svg viewBox="0 0 600 100" preserveAspectRatio="none" aria-hidden="true"><path d="{path}"/></svg>
 <div class="spectrogram">{_ruler()}
-<img src="{_data_uri("image/png", png)}" alt="Spectrogram of {_escape(version.name)}"></div>
+<img src="{_data_uri("image/png", png)}" alt="Spectrogram of {escape(version.name)}"></div>
 <div class="head-line"></div></div>
 <audio controls src="{_data_uri("audio/flac", _flac(version.waveform))}"></audio>
 </div>"""
@@ -133,6 +133,6 @@ def _data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Harmless in element text and in quoted attributes; bytes of a file name that are no UTF-8 are shown as \\xNN."""
     return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))

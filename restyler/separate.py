@@ -18,7 +18,7 @@ from audio.io import duration_s, read, read_tags, require_signal, write, write_t
 from audio.meters import TruePeakMeter
 from audio.waveform import Waveform
 from restyler.bleed import measure_bleed
-from restyler.command import Parser, command, integer, number, shown
+from restyler.command import Parser, command, integer, is_utf8, number, shown
 from restyler.devices import pick_device
 from restyler.progress import progress_bar
 from restyler.separation import Separator, load_separator, require_demucs
@@ -53,7 +53,7 @@ def find_songs(paths: Sequence[Path], out: Path) -> list[Song]:
     originals = {os.path.realpath(path) for path in paths}
     songs = []
     for path in paths:
-        if not _is_utf8(path.name):
+        if not is_utf8(path.name):
             raise InputError(f"{shown(path)}: its name is no UTF-8, so it can't stand in {FACTS}; rename it")
         vocal = out / f"{path.stem}.flac"
         first = claimed.setdefault(path.stem.casefold(), path)  # some file systems ignore case
@@ -129,14 +129,6 @@ def _is_complete(entry: Facts) -> bool:
 def _is_number(value: object) -> bool:
     """Python reads Infinity, NaN and true from JSON as well."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _sha256(path: Path) -> str:

@@ -7,9 +7,8 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ from restyler.synthesis_plan import (
     plan_chain_takes,
     plan_preset_takes,
 )
+from restyler.takes import refuse_foreign
+from restyler.worker_pool import worker_pool
 
 SAMPLE_RATE_HZ = 48000
 LOUDNESS_LUFS = -18.0
@@ -120,11 +121,9 @@ def synthesize(takes: Sequence[Take], out: Path, settings: dict[str, Any], *, wo
     """
     plan, log = out / "synthesis.json", out / "synthesis.jsonl"
     wanted = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    if plan.exists():
-        if plan.read_bytes() != wanted.encode():
-            raise InputError(f"{out}: holds pairs made from other voices or with other settings (see {plan.name})")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: not a new or empty folder, and not one that this command began to fill")
+    refuse_foreign(out, plan.name)
+    if plan.exists() and plan.read_bytes() != wanted.encode():
+        raise InputError(f"{out}: holds pairs made from other voices or with other settings (see {plan.name})")
     for folder in ("raw", "mix"):
         io.make_folder(out / folder)
     io.write_text_atomic(plan, wanted)
@@ -176,8 +175,7 @@ def _rendered(takes: Sequence[Take], out: Path, workers: int) -> Iterator[tuple[
         for take in takes:
             yield take.phrase.key, synthesize_take(take, out)
         return
-    # Spawned, as a fork of a process in which PyTorch has started threads may hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with worker_pool(workers) as pool:
         futures = {pool.submit(synthesize_take, take, out): take.phrase.key for take in takes}
         try:
             for future in as_completed(futures):

@@ -103,6 +103,17 @@ def plan(
     return takes
 
 
+def refuse_foreign(out: Path, mark: str) -> None:
+    """Raises InputError for what is neither a new or empty folder, nor one with the file `mark`: by it a command knows
+    a folder that it began to fill."""
+    try:
+        foreign = os.path.lexists(out) and not (out / mark).exists() and (not out.is_dir() or any(out.iterdir()))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{shown(out)}: can't be used as a folder: {error}") from None
+    if foreign:
+        raise InputError(f"{shown(out)}: not a new or empty folder, and not one that this command began to fill")
+
+
 @contextmanager
 def made_folders(folders: Sequence[Path]) -> Iterator[None]:
     """Makes the folders and tries each by a file that vanishes again; in the end, also after a failure or Ctrl-C, those

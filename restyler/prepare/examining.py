@@ -13,25 +13,24 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from audio.alignment import align
 from audio.alignment_reading import aligned
 from audio.errors import InputError
 from audio.fingerprint import fingerprint
-from audio.inspection import PROXY_RATE_HZ, inspect
+from audio.inspection import PROXY_RATE_HZ, UnwritableProxyError, inspect
 from audio.io import make_folder, write_text_atomic
 from audio.pair_quality import PairMeter
 from restyler.prepare.matching import Pair
+from restyler.worker_pool import worker_pool
 
 FORMAT = 1  # of a record; a change of what is measured raises it
 COMPARED_SAMPLES = 30 * PROXY_RATE_HZ  # at once
@@ -56,8 +55,8 @@ class Take:
 
     @property
     def record_name(self) -> str:
-        paths = json.dumps([str(path) for path in (self.raw, *self.mixes)])
-        return f"{hashlib.sha256(paths.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
+        paths = json.dumps([str(path) for path in self.files])
+        return f"{hashlib.sha256(paths.encode()).hexdigest()[:32]}.json"
 
 
 def takes_of(pairs: Sequence[Pair]) -> list[Take]:
@@ -85,8 +84,7 @@ def examine_all(takes: Sequence[Take], folder: Path, *, workers: int) -> Iterato
     yield from (take for take in takes if take.record_name not in waiting)
     attempts: Counter[str] = Counter()
     while waiting:
-        # Spawned, as a fork of a process in which PyTorch has started threads may hang.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
+        pool = worker_pool(workers)
         try:
             # After a death each goes alone, else one would take innocent ones with it a second time.
             some = list(waiting.values())[: 1 if attempts else None]
@@ -105,7 +103,7 @@ def examine_all(takes: Sequence[Take], folder: Path, *, workers: int) -> Iterato
                     continue
                 attempts[take.record_name] += 1
                 if attempts[take.record_name] >= ATTEMPTS:
-                    files = dict.fromkeys(map(str, (take.raw, *take.mixes)), _died())
+                    files = dict.fromkeys(map(str, take.files), _died())
                     _write(take, folder, stamps_of(take.files), files, {})
                     yield waiting.pop(take.record_name)
                 break
@@ -144,9 +142,9 @@ def _inspected(path: Path, proxy: Path) -> Record:
     try:
         inspection = inspect(path, proxy)
         marks = fingerprint(np.memmap(proxy, np.float32, "r"), PROXY_RATE_HZ)
+    except UnwritableProxyError:  # it's not the recording's fault
+        raise
     except InputError as error:
-        if str(error).startswith(f"{proxy}: "):  # it's not the recording's fault
-            raise
         proxy.unlink(missing_ok=True)
         return {"inspection": None, "problem": str(error)}
     return {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audio.errors import InputError
+from restyler.command import is_utf8
 from restyler.pairs import SPLITS
 from restyler.prepare.matching import Pair, with_keys
 
@@ -95,6 +96,6 @@ def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
                 continue
             if not isinstance(value, str) or not value:
                 raise InputError(f"{where}: «{name}» is a non-empty text, not {value!r}")
-            if any("\ud800" <= sign <= "\udfff" for sign in value):
+            if not is_utf8(value):
                 raise InputError(f"{where}: «{name}» is no Unicode text: {value!r}")
         yield where, told

@@ -16,10 +16,9 @@ import numpy as np
 
 from audio.activity import STEP_S, active
 from audio.alignment import Alignment, Region
-from restyler.pairs import SPLITS
+from restyler.pairs import SPLITS, fraction
 from restyler.prepare.examining import Stamp
 from restyler.prepare.segments import SegmentRules, Span, active_segments
-from restyler.prepare.splits import fraction
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,6 @@ from restyler.prepare.judging import Judged
 from restyler.prepare.plan import PlannedSegment
 from restyler.prepare.report_page import page
 from restyler.prepare.verdicts import Verdict
-
-
-@dataclass(frozen=True)
-class Use:
-    """How much of a pair is used: its segments."""
-
-    segments: tuple[PlannedSegment, ...]
-    frame_rate_hz: float
-
-    @property
-    def seconds(self) -> float:
-        return sum(segment.frames for segment in self.segments) / self.frame_rate_hz
 
 
 def write_report(out: Path, judged: Judged, codec: CodecFacts, *, finished: bool) -> None:
@@ -43,21 +31,17 @@ def report(judged: Judged, codec: CodecFacts, *, finished: bool) -> dict[str, An
     for segment in judged.segments:
         for mix in segment.mixes:
             of_pair[mix.key].append(segment)
-    uses = {
-        verdict.pair.key: Use(tuple(of_pair.get(verdict.pair.key, ())), codec.frame_rate_hz)
-        for verdict in judged.verdicts
-    }
     return {
         "finished": finished,
         "codec": codec.model_dump(),
-        "pairs": [_pair(verdict, uses[verdict.pair.key]) for verdict in judged.verdicts],
+        "pairs": [_pair(verdict, of_pair[verdict.pair.key], codec.frame_rate_hz) for verdict in judged.verdicts],
         "files": list(_files(judged)),
         "minutes": _minutes(judged, codec),
         "faults": dict(sorted(Counter(fault.code for v in judged.verdicts for fault in v.faults).items())),
     }
 
 
-def _pair(verdict: Verdict, use: Use) -> dict[str, Any]:
+def _pair(verdict: Verdict, segments: Sequence[PlannedSegment], frame_rate_hz: float) -> dict[str, Any]:
     pair = verdict.pair
     row: dict[str, Any] = {
         "key": pair.key,
@@ -71,14 +55,14 @@ def _pair(verdict: Verdict, use: Use) -> dict[str, Any]:
         "singer": pair.singer,
         "style": pair.style,
         "segments": [
-            [round(edge / use.frame_rate_hz, 3) for edge in (segment.start_frame, segment.stop_frame)]
-            for segment in use.segments
+            [round(edge / frame_rate_hz, 3) for edge in (segment.start_frame, segment.stop_frame)]
+            for segment in segments
         ],
-        "seconds": round(use.seconds, 2),
+        "seconds": round(sum(segment.frames for segment in segments) / frame_rate_hz, 2),
     }
-    if use.segments:
-        take = use.segments[0].take
-        mix = next(mix for mix in use.segments[0].mixes if mix.key == pair.key)
+    if segments:
+        take = segments[0].take
+        mix = next(mix for mix in segments[0].mixes if mix.key == pair.key)
         row |= {"split": take.split, "raw_gain_db": round(take.gain_db, 3), "mix_gain_db": round(mix.gain_db, 3)}
     if verdict.alignment is not None:
         row["alignment"] = asdict(verdict.alignment)
@@ -97,12 +81,10 @@ def _files(judged: Judged) -> Iterator[dict[str, Any]]:
     fates: dict[str, dict[str, Any]] = {}
     for verdict in judged.verdicts:
         reason = next((fault.reason for fault in verdict.faults if fault.action == "reject"), "")
-        for side, path, heard in (("raw", verdict.pair.raw, verdict.raw), ("mix", verdict.pair.mix, verdict.mix)):
-            fate = "used" if not reason else "rejected" if heard is not None else "unreadable"
-            if heard is None and not any(fault.code == f"unreadable_{side}" for fault in verdict.faults):
-                fate = "rejected"
-            own = next((fault.reason for fault in verdict.faults if fault.code == f"unreadable_{side}"), reason)
-            new = {"path": str(path), "side": side, "fate": fate, "reason": own, "pairs": []}
+        for side, path in (("raw", verdict.pair.raw), ("mix", verdict.pair.mix)):
+            unreadable = next((fault.reason for fault in verdict.faults if fault.code == f"unreadable_{side}"), "")
+            fate = "unreadable" if unreadable else "rejected" if reason else "used"
+            new = {"path": str(path), "side": side, "fate": fate, "reason": unreadable or reason, "pairs": []}
             row = fates.setdefault(str(path), new)
             row["pairs"].append(verdict.pair.key)
             if fate == "used":  # with one of its mixes at least

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from audio.spectrum import THIRD_OCTAVES_HZ
+from restyler.report import escape
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
 PLOTS = 400  # alignment plots at the most, those with faults first: a page is to be opened, not archived
@@ -55,13 +55,13 @@ def _cards(content: Row) -> list[str]:
 
 
 def _card(title: str, body: str) -> str:
-    return f'<div class="card"><h3>{html.escape(title)}</h3>{body}</div>'
+    return f'<div class="card"><h3>{escape(title)}</h3>{body}</div>'
 
 
 def _table(values: Mapping[str, float]) -> str:
     top = sorted(values.items(), key=lambda item: -item[1])
     rows = "".join(
-        f'<tr><td>{_text(name or "not told")}</td><td class="number">{value:,.1f}</td></tr>'.replace(".0<", "<")
+        f'<tr><td>{escape(name or "not told")}</td><td class="number">{value:,.1f}</td></tr>'.replace(".0<", "<")
         for name, value in top[:BARS]
     )
     rest = f"<tr><td>{len(top) - BARS} more</td><td></td></tr>" if len(top) > BARS else ""
@@ -118,14 +118,14 @@ def _svg(body: str) -> str:
 
 
 def _pair(pair: Row) -> str:
-    found = "<br>".join(f"<b>{_text(code)}</b> {_text(reason)}" for code, reason in pair["reasons"].items())
+    found = "<br>".join(f"<b>{escape(code)}</b> {escape(reason)}" for code, reason in pair["reasons"].items())
     regions = pair["alignment"]["regions"] if "alignment" in pair else []
     offsets = ", ".join(f"{1000 * region['offset_s']:.1f}" for region in regions[:4]) + (
         " …" if len(regions) > 4 else ""
     )
     gains = f"{pair['raw_gain_db']:+.1f}, {pair['mix_gain_db']:+.1f}" if "raw_gain_db" in pair else ""
     cells = [
-        f"<td>{_text(pair['key'])}</td>",
+        f"<td>{escape(pair['key'])}</td>",
         f'<td class="status {pair["status"]}">{pair["status"]}</td>',
         f"<td>{found}</td>",
         f'<td class="split">{pair.get("split", "")}</td>',
@@ -137,7 +137,7 @@ def _pair(pair: Row) -> str:
 
 
 def _file(row: Row) -> str:
-    return f"<tr><td>{_text(row['path'])}</td><td>{_text(row['fate'])}</td><td>{_text(row['reason'])}</td></tr>"
+    return f"<tr><td>{escape(row['path'])}</td><td>{escape(row['fate'])}</td><td>{escape(row['reason'])}</td></tr>"
 
 
 def _alignment(pair: Row) -> str:
@@ -156,10 +156,5 @@ def _alignment(pair: Row) -> str:
         + _label(WIDTH, HEIGHT, f"{times.min():.1f} … {times.max():.1f} s")
     )
     turned = ", inverted" if alignment["polarity"] < 0 else ""
-    caption = f"{_text(pair['key'])}{turned}, rate {alignment['rate']:.6f}"
+    caption = f"{escape(pair['key'])}{turned}, rate {alignment['rate']:.6f}"
     return f"<figure>{_svg(body)}<figcaption>{caption}</figcaption></figure>"
-
-
-def _text(text: str) -> str:
-    """Harmless in element text; bytes of a file name that are no UTF-8 are shown as \\xNN."""
-    return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))

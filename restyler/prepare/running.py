@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from datetime import timedelta
@@ -28,6 +27,7 @@ from restyler.prepare.report import write_report
 from restyler.prepare.shard_making import OldSegments, UnreadableTakeError, make_shard, remove_others
 from restyler.processes import one_verdict
 from restyler.shards import finished_shard, remove_unfinished
+from restyler.takes import refuse_foreign
 
 SETTINGS = "prepare.json"  # marks a folder that this command fills
 RECORDS = "examined"
@@ -69,12 +69,7 @@ def prepare(matched: Matched, out: Path, config: PrepareConfig, *, workers: int,
 
 
 def _claim(out: Path, config: PrepareConfig) -> None:
-    try:
-        foreign = os.path.lexists(out) and not (out / SETTINGS).exists() and (not out.is_dir() or any(out.iterdir()))
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{out}: can't be used as a folder: {error}") from None
-    if foreign:
-        raise InputError(f"{out}: not a new or empty folder, and not one that this command began to fill")
+    refuse_foreign(out, SETTINGS)
     make_folder(out / RECORDS)
     write_text_atomic(out / SETTINGS, json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
     remove_unfinished(out)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from audio.errors import InputError
-from restyler.pairs import SPLITS
+from restyler.pairs import SPLITS, fraction
 from restyler.prepare.matching import Pair
 
 
@@ -77,8 +76,3 @@ def _split(group: Sequence[Pair], by: Sequence[str], validation: float, test: fl
     # The lowest of n hashes lies below p with probability 1 − (1 − p)ⁿ; turned back, p is the share of the groups.
     share = 1 - (1 - share) ** len(names)
     return "test" if share < test else "validation" if share < test + validation else "train"
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1 that looks random, and is the same for a text on every machine and for ever."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
