@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from audio.alignment_chunks import place
 from audio.alignment_coarse import movements
 from audio.alignment_coverage import Piece, cover
 from audio.alignment_lines import Course, course
+from audio.proxy import Samples
 
 CLOCK_RATES = (1.0, 48 / 44.1, 44.1 / 48)  # the latter two: played at the other common rate
 MIN_SAMPLE_RATE_HZ = 8_000
@@ -60,16 +59,16 @@ class Alignment:
     residual_ms: float
 
 
-def align(raw: np.ndarray, mix: np.ndarray, sample_rate: int) -> Alignment | None:
+def align(raw: Samples, mix: Samples, sample_rate: int) -> Alignment | None:
     """How mix [samples] lies to raw [samples], both mono at sample_rate (Hz); None where no part of it is the take's.
 
     Finds offsets of any size, drifts up to 0.15 %, the wrong one of the rates 44.1 and 48 kHz, cuts and inserted
-    pauses. Signals that are mapped from files stay there: they are read in blocks, and what is kept of them is far
-    smaller. At least about a second of sound is needed.
+    pauses. The signals are read in blocks and may stay in their files; what is kept of them is far smaller. At least
+    about a second of sound is needed.
 
     Raises ValueError for other shapes and for rates below 8 kHz.
     """
-    if raw.ndim != 1 or mix.ndim != 1 or sample_rate < MIN_SAMPLE_RATE_HZ:
+    if len(raw.shape) != 1 or len(mix.shape) != 1 or sample_rate < MIN_SAMPLE_RATE_HZ:
         raise ValueError(
             f"two mono signals [samples] at {MIN_SAMPLE_RATE_HZ} Hz or more are aligned, "
             f"not shapes {list(raw.shape)} and {list(mix.shape)} at {sample_rate} Hz"
@@ -84,7 +83,7 @@ def align(raw: np.ndarray, mix: np.ndarray, sample_rate: int) -> Alignment | Non
     return None
 
 
-def _alignment(raw: np.ndarray, mix: np.ndarray, sample_rate: int, followed: Course) -> Alignment | None:
+def _alignment(raw: Samples, mix: Samples, sample_rate: int, followed: Course) -> Alignment | None:
     pieces = [Piece(line.start_s, line.stop_s, line.offset_s) for line in followed.lines]
     covered = cover(raw, mix, sample_rate, pieces, rate=followed.rate, frame_s=followed.frame_s)
     if not covered.spans:

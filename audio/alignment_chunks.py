@@ -9,6 +9,7 @@ import numpy as np
 
 from audio.alignment_coarse import STEP_S, Candidate, Movements, candidates, movements
 from audio.alignment_fine import Accord, Grid, accord, arrival, correlogram, drift, grid, spectra
+from audio.proxy import Samples
 
 CHUNK_S = 8.0  # of mix time; each begins half of it after the one before
 CANDIDATES = 3
@@ -31,14 +32,13 @@ class Node:
     """A chunk of the raw take from start_s on, placed in the mix.
 
     offset_s: mix time − rate · raw time. strengths: 0 … 1, root of the coherence there in long and in short frames.
-    accord: of the long ones, read at offset_s. height: signed peak of its correlogram, 0 where that does not tell.
+    height: signed peak of the correlogram of the long ones, 0 where that does not tell.
     """
 
     start_s: float
     offset_s: float
     strengths: tuple[float, float]
     height: float
-    accord: Accord
 
     @property
     def strength(self) -> float:
@@ -48,7 +48,7 @@ class Node:
 class Reader:
     """A pair of raw take and mix, cut into chunks of chunk_s seconds of raw time for a base rate."""
 
-    def __init__(self, raw: np.ndarray, mix: np.ndarray, sample_rate: int, base_rate: float, chunk_steps: int) -> None:
+    def __init__(self, raw: Samples, mix: Samples, sample_rate: int, base_rate: float, chunk_steps: int) -> None:
         self.raw, self.mix, self.base_rate = raw, mix, base_rate
         self.chunk_s = chunk_steps * STEP_S / base_rate
         self.search = grid(sample_rate, base_rate, SEARCH_FRAME_S)
@@ -81,7 +81,7 @@ class Reader:
         found_s = offset_s + lag_s
         found = self.accord(start_s, found_s, rate)
         precise, rough = (
-            Node(start_s, at_s, (_root(there.coherence()), self.strength(start_s, at_s, rate)), high, there)
+            Node(start_s, at_s, (_root(there.coherence()), self.strength(start_s, at_s, rate)), high)
             for at_s, high, there in ((found_s, height, found), (offset_s, 0.0, given))
         )
         return rough if rough.strength > ROUGH_GAIN * precise.strength else precise
@@ -100,7 +100,7 @@ class Placed:
     rate: float
 
 
-def place(raw: np.ndarray, mix: np.ndarray, sample_rate: int, base_rate: float, moved: Movements) -> Placed | None:
+def place(raw: Samples, mix: Samples, sample_rate: int, base_rate: float, moved: Movements) -> Placed | None:
     """Tries the chunks of the take in the mix, at base_rate and what drift the best of them show; moved: the mix's
     movements. None for signals too short to be looked at."""
     own = movements(raw, sample_rate, rate=base_rate)

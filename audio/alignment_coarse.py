@@ -15,6 +15,7 @@ from scipy import fft
 from scipy.ndimage import uniform_filter1d
 
 from audio.alignment_fine import vertex
+from audio.proxy import Samples
 
 STEP_S = 0.02  # of the features, in mix time
 WINDOW_S = 0.064
@@ -48,7 +49,7 @@ class Movements:
     sounding: np.ndarray
 
 
-def movements(signal: np.ndarray, sample_rate: int, *, rate: float = 1.0) -> Movements:
+def movements(signal: Samples, sample_rate: int, *, rate: float = 1.0) -> Movements:
     """Mono [samples] → how its band levels move, one row every STEP_S of mix time.
 
     rate: mix seconds per second of this signal, 1 for the mix itself. A raw take that a mix plays back faster or slower
@@ -80,8 +81,11 @@ def movements(signal: np.ndarray, sample_rate: int, *, rate: float = 1.0) -> Mov
 
 def _without_trends(power: np.ndarray) -> np.ndarray:
     loud = np.percentile(power, LOUD_PERCENTILE, axis=0) + np.float32(1e-20)
-    levels = np.log(np.maximum(power / loud, np.float32(10 ** (-DEPTH_DB / 10))))
-    return levels - uniform_filter1d(levels, round(TREND_S / STEP_S), axis=0, mode="nearest")
+    levels = power / loud
+    np.maximum(levels, np.float32(10 ** (-DEPTH_DB / 10)), out=levels)
+    np.log(levels, out=levels)
+    trends = uniform_filter1d(levels, round(TREND_S / STEP_S), axis=0, mode="nearest")
+    return np.subtract(levels, trends, out=levels)
 
 
 def candidates(

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from audio.alignment_fine import Accord, Grid, accord, grid, spectra
+from audio.proxy import Samples
 
 CELL_S = 0.5
 CELLS_AT_ONCE = 128
@@ -50,7 +51,7 @@ class Piece:
 
 
 def cover(
-    raw: np.ndarray, mix: np.ndarray, sample_rate: int, pieces: Sequence[Piece], *, rate: float, frame_s: float
+    raw: Samples, mix: Samples, sample_rate: int, pieces: Sequence[Piece], *, rate: float, frame_s: float
 ) -> Coverage:
     """How far each piece reaches; pieces in order of raw time and of mix time.
 
@@ -97,7 +98,7 @@ def cover(
 
 
 def _cells(
-    raw: np.ndarray, mix: np.ndarray, cut: Grid, frames: int, part: slice, rate: float, offset_s: float
+    raw: Samples, mix: Samples, cut: Grid, frames: int, part: slice, rate: float, offset_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coherence of each cell with its two neighbours, and the raw take's amplitude in it."""
     coherence, level = [], []
@@ -166,7 +167,7 @@ def _spans(choice: np.ndarray, whole: np.ndarray, cell_s: float, raw_s: float) -
 
 
 def _settled(
-    raw: np.ndarray, sample_rate: int, rate: float, pieces: Sequence[Piece], spans: list[Span], mix_s: float
+    raw: Samples, sample_rate: int, rate: float, pieces: Sequence[Piece], spans: list[Span], mix_s: float
 ) -> list[Span]:
     """Spans within the mix, whose changes from line to line lie where the take is quietest, and that never overlap in
     the mix: where a mix lacks something, its stretch of the take is left out."""
@@ -187,7 +188,7 @@ def _settled(
     return [Span(float(one.start_s), float(one.stop_s), one.line) for one in settled if one.start_s < one.stop_s]
 
 
-def _quietest_s(raw: np.ndarray, sample_rate: int, low_s: float, high_s: float, length_s: float) -> float:
+def _quietest_s(raw: Samples, sample_rate: int, low_s: float, high_s: float, length_s: float) -> float:
     """Where between low_s and high_s so long a stretch (at least one step) starts that has the least energy."""
     step = round(QUIET_STEP_S * sample_rate)
     piece = np.asarray(raw[round(low_s * sample_rate) : round(high_s * sample_rate)], dtype=np.float64)

@@ -9,11 +9,14 @@ whose peak stands at the direct sound and knows no pitch period (Knapp & Carter 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import reduce
 
 import numpy as np
 from scipy import fft
+
+from audio.proxy import Samples
 
 BAND_HZ = (100.0, 6_000.0)
 TOP_SHARE = 0.45  # of the sample rate: what proxies hold above is thinned by their resampling
@@ -66,7 +69,7 @@ def grid(sample_rate: int, rate: float, frame_s: float) -> Grid:
 
 
 def spectra(
-    raw: np.ndarray, mix: np.ndarray, cut: Grid, start_s: float, frames: int, *, rate: float, offset_s: float
+    raw: Samples, mix: Samples, cut: Grid, start_s: float, frames: int, *, rate: float, offset_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Spectra [frames bins] complex64 of raw from start_s on, and of the mix where rate and offset_s put it.
 
@@ -85,7 +88,7 @@ def spectra(
     return one, other * turn
 
 
-def _frames(signal: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+def _frames(signal: Samples, starts: np.ndarray, size: int) -> np.ndarray:
     """Hann-windowed frames [frames size] float32; silence outside of the signal."""
     low, high = int(starts.min()), int(starts.max()) + size
     inner = np.asarray(signal[min(max(low, 0), len(signal)) : max(min(high, len(signal)), 0)], dtype=np.float32)
@@ -136,9 +139,12 @@ def accord(one: np.ndarray, other: np.ndarray, frames: int) -> Accord:
     return Accord(total(products), total(power(one)), total(power(other)), OVERLAP_EXCESS * total(power(products)))
 
 
-def summed(accords: Sequence[Accord]) -> Accord:
-    """Of the frames of several accords together."""
-    return Accord(*(np.sum([getattr(one, part.name) for one in accords], axis=0) for part in fields(Accord)))
+def summed(accords: Iterable[Accord]) -> Accord:
+    """Of the frames of several accords (at least one) together. They may come one by one: only their sum is kept."""
+    return reduce(
+        lambda one, other: Accord(*(getattr(one, part.name) + getattr(other, part.name) for part in fields(Accord))),
+        accords,
+    )
 
 
 def drift(one: np.ndarray, other: np.ndarray, cut: Grid) -> tuple[float, float, float]:

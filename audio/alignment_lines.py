@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from audio.alignment_chunks import LEAST_STRENGTH, SEARCH_FRAME_S, SEARCH_REACH_S, TRUST_FRAME_S, Node, Placed, Reader
-from audio.alignment_fine import TINY, arrival, correlogram, peak, summed
+from audio.alignment_fine import TINY, Accord, arrival, correlogram, peak, summed
 
 SHARP_HEIGHT = 0.15  # of a correlogram's peak that stands for a delay
 SAME_SHARP_S, SAME_DULL_S = 0.001, 0.03  # offsets no further apart are of one line
@@ -18,6 +19,13 @@ FIT_REACH_S = 0.0015
 FIT_ROUNDS = 4
 LEAST_DRIFT_S = 5e-5  # over the whole of a take: less is no drift
 SURE_DEVIATIONS = 4.0
+
+
+@dataclass(frozen=True)
+class Heard(Node):
+    """A node on the course. accord: of its long frames. Nodes beside it go without: 30 kB each, several a chunk."""
+
+    accord: Accord
 
 
 @dataclass(frozen=True)
@@ -70,16 +78,16 @@ def course(placed: Placed) -> Course | None:
 
     # One chunk's drift is not exact enough to add up the delays of a long take: first comes what the places say.
     change = believed(_slope([[(node.start_s, node.offset_s, abs(node.height)) for node in run] for run in runs])[0])
-    runs, rate = _retimed(reader, runs, rate, change)
-    runs = _without_echoes(runs, reader)
+    heard, rate = _heard(reader, runs, rate, change)
+    heard = _without_echoes(heard, reader)
     for _ in range(FIT_ROUNDS):
-        delays = [[_delay(node, line, reader) for node in run] for run in runs for line in [_line(run, reader)]]
+        delays = [[_delay(node, line, reader) for node in run] for run in heard for line in [_line(run, reader)]]
         change, residual_s = _slope(delays)
         change = believed(change)
         if abs(change) * span_s < LEAST_DRIFT_S / 100:
             break
-        runs, rate = _retimed(reader, runs, rate, change)
-    return _summary(reader, runs, rate, residual_s)
+        heard, rate = _heard(reader, heard, rate, change)
+    return _summary(reader, heard, rate, residual_s)
 
 
 def _same_line(one: Node, other: Node) -> bool:
@@ -116,7 +124,7 @@ def _path(nodes: list[list[Node]], rate: float) -> list[Node]:
     return path[::-1]
 
 
-def _without_echoes(runs: list[list[Node]], reader: Reader) -> list[list[Node]]:
+def _without_echoes(runs: list[list[Heard]], reader: Reader) -> list[list[Heard]]:
     """Neighbouring runs made one where each is heard at the other's offset too: then they took different arrivals of
     one sound, direct and echo, for theirs."""
     merged = [runs[0]]
@@ -128,7 +136,7 @@ def _without_echoes(runs: list[list[Node]], reader: Reader) -> list[list[Node]]:
     return merged
 
 
-def _echoes(one: list[Node], other: list[Node], reader: Reader) -> bool:
+def _echoes(one: list[Heard], other: list[Heard], reader: Reader) -> bool:
     cut = reader.search
     lines = _line(one, reader), _line(other, reader)
     apart_s = lines[1].offset_s - lines[0].offset_s
@@ -136,35 +144,34 @@ def _echoes(one: list[Node], other: list[Node], reader: Reader) -> bool:
         return False
     shares = []
     for run, line, there_s in ((one, lines[0], apart_s), (other, lines[1], -apart_s)):
-        both = summed([node.accord.turned(cut, line.offset_s + there_s - node.offset_s) for node in run])
+        both = summed(node.accord.turned(cut, line.offset_s + there_s - node.offset_s) for node in run)
         height = peak(correlogram(both.transfer(), cut), cut, SAME_SHARP_S)[1]
         shares.append(abs(height) / (abs(line.height) + TINY))
     return min(shares) > ECHO_SHARE
 
 
-def _retimed(reader: Reader, runs: list[list[Node]], rate: float, change: float) -> tuple[list[list[Node]], float]:
-    """The runs read again at rate + change, each turned about its middle, and that rate."""
-    if change == 0:
-        return runs, rate
+def _heard(
+    reader: Reader, runs: Sequence[Sequence[Node]], rate: float, change: float
+) -> tuple[list[list[Heard]], float]:
+    """The runs read at rate + change, each turned about its middle, and that rate."""
     rate += change
 
-    def again(node: Node, middle_s: float) -> Node:
+    def read(node: Node, middle_s: float) -> Heard:
         offset_s = node.offset_s - change * middle_s
-        return replace(node, offset_s=offset_s, accord=reader.accord(node.start_s, offset_s, rate))
+        accord = reader.accord(node.start_s, offset_s, rate)
+        return Heard(node.start_s, offset_s, node.strengths, node.height, accord)
 
-    return [
-        [again(node, (run[0].start_s + run[-1].start_s + reader.chunk_s) / 2) for node in run] for run in runs
-    ], rate
+    return [[read(node, (run[0].start_s + run[-1].start_s + reader.chunk_s) / 2) for node in run] for run in runs], rate
 
 
-def _summary(reader: Reader, runs: list[list[Node]], rate: float, residual_s: float) -> Course:
+def _summary(reader: Reader, runs: list[list[Heard]], rate: float, residual_s: float) -> Course:
     lines = [_line(run, reader) for run in runs]
     polarity = 1 if sum(line.height * (line.stop_s - line.start_s) for line in lines) >= 0 else -1
-    straight = [
+    straight = (
         node.accord.turned(reader.search, line.offset_s - node.offset_s)
         for run, line in zip(runs, lines, strict=True)
         for node in run
-    ]
+    )
     transfer = summed(straight).transfer()
     # Weighted with the coherence: bins that hold noise say nothing about phase.
     agreement = float(np.sum(np.abs(transfer) * transfer.real) / (np.sum(np.abs(transfer) ** 2) + TINY))
@@ -173,15 +180,15 @@ def _summary(reader: Reader, runs: list[list[Node]], rate: float, residual_s: fl
     return Course(tuple(lines), rate, polarity, max(0.0, polarity * agreement), residual_s, frame_s)
 
 
-def _line(run: list[Node], reader: Reader) -> Line:
+def _line(run: list[Heard], reader: Reader) -> Line:
     cut = reader.search
     base = max(run, key=lambda node: node.strength)
-    whole = summed([node.accord.turned(cut, base.offset_s - node.offset_s) for node in run])
+    whole = summed(node.accord.turned(cut, base.offset_s - node.offset_s) for node in run)
     lag_s, height = arrival(correlogram(whole.transfer(), cut), cut, SEARCH_REACH_S)
     return Line(run[0].start_s, run[-1].start_s + reader.chunk_s, base.offset_s + lag_s, height)
 
 
-def _delay(node: Node, line: Line, reader: Reader) -> tuple[float, float, float]:
+def _delay(node: Heard, line: Line, reader: Reader) -> tuple[float, float, float]:
     """Start of a chunk, its delay against its line (both in s), and how far it is to be trusted."""
     turned = node.accord.turned(reader.search, line.offset_s - node.offset_s)
     upright = float(np.sign(line.height)) * correlogram(turned.transfer(), reader.search)

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import rfft
 
+from audio.proxy import Samples
+
 RATE_HZ = 16_000
 WINDOW_SAMPLES = 4096
 HOP_SAMPLES = 160
@@ -40,12 +42,12 @@ MIN_LANDMARKS = 6
 OFFSET_TOLERANCE_FRAMES = 2
 
 
-def fingerprint(proxy: np.ndarray, rate: int) -> np.ndarray:
+def fingerprint(proxy: Samples, rate: int) -> np.ndarray:
     """Landmarks of a mono recording, uint64 [landmarks], in order of time: 40 bits of value over 24 of time (10 ms).
 
     About six a second of voice, 180 kB an hour; none for silence and steady tones. Deterministic, the same at any gain.
 
-    proxy: float32 [samples] at 16 kHz, may be a np.memmap: it is read in blocks. Raises ValueError for another rate.
+    proxy: float32 [samples] at 16 kHz, read in blocks: an array or a `Proxy`. Raises ValueError for another rate.
     """
     if rate != RATE_HZ:
         raise ValueError(f"fingerprints are taken at {RATE_HZ} Hz, not {rate} Hz")
@@ -57,11 +59,14 @@ def fingerprint(proxy: np.ndarray, rate: int) -> np.ndarray:
     if reference <= 0:
         return np.zeros(0, np.uint64)
     floor = np.maximum(loudest[:, None] * 10 ** (BAND_FLOOR_DB / 10), reference * 1e-12)
-    tilt = np.diff(np.log(energy + floor), axis=1)
-    change = tilt[CHANGE_FRAMES:] - tilt[:-CHANGE_FRAMES]
-    words = (change > 0).astype(np.uint64) @ (np.uint64(1) << np.arange(BANDS - 1, dtype=np.uint64))
-    heard = loudest >= reference * 10 ** (QUIET_FRAME_DB / 10)
-    usable = heard[CHANGE_FRAMES:] & ((np.abs(change) > STEADY).sum(axis=1) >= LEAST_MOVING_BITS)
+    words = np.empty(len(energy) - CHANGE_FRAMES, np.uint64)
+    usable = loudest[CHANGE_FRAMES:] >= reference * 10 ** (QUIET_FRAME_DB / 10)
+    for start in range(0, len(words), FRAMES_AT_ONCE):
+        some = slice(start, start + FRAMES_AT_ONCE)
+        words[some], moving = _words(
+            energy[start : some.stop + CHANGE_FRAMES], floor[start : some.stop + CHANGE_FRAMES]
+        )
+        usable[some] &= moving
     both = usable[:-PARTNER_FRAMES] & usable[PARTNER_FRAMES:]
     frames = np.flatnonzero(both).astype(np.uint64)
     mixed = _mix(words[:-PARTNER_FRAMES][both] << np.uint64(BANDS - 1) | words[PARTNER_FRAMES:][both])
@@ -103,20 +108,28 @@ def duplicates(fingerprints: Mapping[str, np.ndarray]) -> list[Match]:
     return result
 
 
-def _band_energy(proxy: np.ndarray) -> np.ndarray:
+def _words(energy: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[frames bands] → for all but the first frames the signs of the change, as bits, and whether enough changes."""
+    tilt = np.diff(np.log(energy + floor), axis=1)
+    change = tilt[CHANGE_FRAMES:] - tilt[:-CHANGE_FRAMES]
+    words = (change > 0).astype(np.uint64) @ (np.uint64(1) << np.arange(BANDS - 1, dtype=np.uint64))
+    return words, (np.abs(change) > STEADY).sum(axis=1) >= LEAST_MOVING_BITS
+
+
+def _band_energy(proxy: Samples) -> np.ndarray:
     """[frames bands], bands of equal width in octaves."""
     edges = np.round(np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1) * WINDOW_SAMPLES / RATE_HZ).astype(int)
     window = np.hanning(WINDOW_SAMPLES).astype(np.float32)
     frames = max(0, (len(proxy) - WINDOW_SAMPLES) // HOP_SAMPLES + 1)
-    blocks = [np.zeros((0, BANDS), np.float32)]
+    energy = np.empty((frames, BANDS), np.float32)
     for start in range(0, frames, FRAMES_AT_ONCE):
         stop = min(start + FRAMES_AT_ONCE, frames)
         piece = np.asarray(proxy[start * HOP_SAMPLES : (stop - 1) * HOP_SAMPLES + WINDOW_SAMPLES], np.float32)
         cut = np.lib.stride_tricks.sliding_window_view(piece, WINDOW_SAMPLES)[::HOP_SAMPLES]
         spectrum = rfft(cut * window, axis=1)[:, : edges[-1]]
         power = spectrum.real**2 + spectrum.imag**2
-        blocks.append(np.add.reduceat(power, edges[:-1], axis=1))
-    return np.concatenate(blocks)
+        energy[start:stop] = np.add.reduceat(power, edges[:-1], axis=1)
+    return energy
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def inspect(path: str | Path, proxy: Path | None) -> Inspection:
     """Measures a recording, and writes its proxy where one is asked for.
 
     proxy: a file to be written: the mean of the channels at 16 kHz, ⌈duration · 16 000⌉ samples of raw float32 that
-    `np.memmap(proxy, np.float32)` opens. Where anything fails it is gone again.
+    `audio.proxy.Proxy` reads. Where anything fails it is gone again.
 
     Raises InputError where `audio.io.read` does, and UnwritableProxyError where the proxy can't be written.
     """

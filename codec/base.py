@@ -40,6 +40,11 @@ class LatentCodec(ModelMixin, ConfigMixin):
         return -(-samples // self.hop_samples)
 
     @abstractmethod
+    def heard_frames(self, first: int, stop: int) -> tuple[int, int]:
+        """(from, to): the frames of a waveform, no fewer than needed, that give its latents first … stop − 1 as they
+        are in the whole. `to` may lie after the end of the waveform."""
+
+    @abstractmethod
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
         """[batch channels samples] → latents as the network gives them, [batch latent frames]."""
 

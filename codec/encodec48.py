@@ -88,6 +88,10 @@ class Encodec48Codec(LatentCodec):
             torch.manual_seed(seed)
             return cls(n_filters=n_filters).eval()
 
+    def heard_frames(self, first: int, stop: int) -> tuple[int, int]:
+        """The windows that make them: the grid stays the one that starts with the take."""
+        return self.grid.around(first, stop)
+
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
         """[batch 2 samples] → [batch 129 frames]; the memory it works in does not grow with the length."""
         chunks = waveform.split(self.sample_rate, dim=-1)

@@ -156,6 +156,9 @@ class PocketCodec(LatentCodec):
 
     # -- any length
 
+    def heard_frames(self, first: int, stop: int) -> tuple[int, int]:
+        return max(0, first - self.context_frames), stop + self.context_frames
+
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
         frames = self.frames(waveform.shape[-1])
         waveform = F.pad(waveform, (0, frames * self.hop_samples - waveform.shape[-1]))

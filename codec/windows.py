@@ -33,6 +33,13 @@ class WindowGrid:
         if self.hop + 2 * self.margin + self.fade > self.length:
             raise ValueError("a hop, two margins and a fade must fit into one window")
 
+    def around(self, first: int, stop: int) -> tuple[int, int]:
+        """(from, to): the shortest stretch of a stream, from a window's start to a window's end, whose windows make
+        first … stop − 1 of it just as those of the whole stream do."""
+        earliest = max(0, (first - self.margin - self.fade) // self.hop)
+        latest = max(0, (stop - 1 - self.margin) // self.hop)
+        return earliest * self.hop, latest * self.hop + self.length
+
     def times(self, factor: int) -> WindowGrid:
         """The same grid in a unit `factor` times smaller."""
         return WindowGrid(self.length * factor, self.hop * factor, self.margin * factor, self.fade * factor)

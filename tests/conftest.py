@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,13 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def preset_table(tmp_path: Path) -> Path:
+def preset_table(read_only_presets: Path, tmp_path: Path) -> Path:
+    """A test's own copy of `read_only_presets`."""
+    return shutil.copytree(read_only_presets.parent, tmp_path / "presets") / read_only_presets.name
+
+
+@pytest.fixture(scope="session")
+def read_only_presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`decoded.csv` of a folder of 12 random effect chains, in the form of the released ones; 8 are to train on."""
     random = np.random.default_rng(0)
     columns = {
@@ -66,8 +73,7 @@ def preset_table(tmp_path: Path) -> Path:
             if band.startswith("peak"):
                 columns[f"{prefix}{band}_q"] = (0.3, 4)
     columns |= {f"reverb_t60_{frequency}hz_s": (0.3, 3) for frequency in (250, 500, 1000, 2000, 4000, 8000)}
-    folder = tmp_path / "presets"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("presets")
     with (folder / "decoded.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["dry_file", *columns])

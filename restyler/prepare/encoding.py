@@ -1,8 +1,13 @@
-"""From a planned segment to its latents: the codec hears it aligned, at its level, with the sound around it."""
+"""From planned segments to their latents: the codec hears them aligned, at their level, with the sound around them.
+
+Neighbouring segments of a take are encoded in one go: a codec has to hear some sound on either side of what it encodes,
+and its time is what preparing costs.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +26,11 @@ from restyler.prepare.plan import PlannedMix, PlannedSegment
 from restyler.prepare.reading import StretchReader
 from restyler.shards import Segment
 
-MARGIN_S = 1  # of sound on either side of a segment: more than any codec here hears past a frame
+RESAMPLED_S = 0.05  # read on either side of what the codec hears: farther than resampling looks at any rate
 
 
 class Encoder:
-    """Encodes segments with one codec. Files are read forwards, so segments of a take come in the order of time."""
+    """Encodes segments with one codec. Files are read forwards, so a take's stretches come in the order of time."""
 
     def __init__(self, codec: LatentCodec, device: torch.device) -> None:
         if codec.frame_rate_hz != round(codec.frame_rate_hz):
@@ -34,28 +39,40 @@ class Encoder:
         self._readers: dict[Path, StretchReader] = {}
         self._take: Path | None = None
 
-    def segment(self, planned: PlannedSegment) -> Segment:
-        """Reads and encodes one segment. Raises InputError for a file that is damaged, gone or of another content."""
-        take = planned.take
+    def segments(self, planned: Sequence[PlannedSegment]) -> list[Segment]:
+        """Reads and encodes some segments of one stretch (see PlannedSegment), or all of it: the latents are the same.
+
+        Raises InputError for a file that is damaged, gone or of another content.
+        """
+        take = planned[0].take
         if self._take != take.path:
             self._take, self._readers = take.path, {}
-        rate = round(self.codec.frame_rate_hz)
-        first_s = math.floor(planned.start_frame / rate) - MARGIN_S
-        last_s = math.ceil(planned.stop_frame / rate) + MARGIN_S
-        skip = planned.start_frame - first_s * rate
-        sides = [
-            self._raw(planned, first_s, last_s),
-            *(self._mix(*two, first_s, last_s) for two in zip(planned.mixes, planned.regions, strict=True)),
-        ]
-        latents, measured = [], []
-        for path, samples in zip((take.path, *(mix.path for mix in planned.mixes)), sides, strict=True):
-            latents.append(self._encoded(samples, skip, planned.frames, path))
-            hop = self.codec.hop_samples
-            inside = samples[:, skip * hop : (skip + planned.frames) * hop]
-            measured.append(_features(Waveform(inside, self.codec.sample_rate)))
+        latents: list[list[np.ndarray]] = []  # of every file, for every segment
+        measured: list[list[dict[str, float | None]]] = []
+        first, stop = self.codec.heard_frames(*planned[0].stretch)
+        for path, samples in self.sides(planned[0], first, stop):
+            whole = self._encoded(samples)
+            latents.append([_checked(whole[one.start_frame - first : one.stop_frame - first], path) for one in planned])
+            measured.append([self._features(samples, one, first) for one in planned])
         if any(stamps_of([path]) != {path: stamp} for path, stamp in take.stamps.items()):
             raise InputError(f"{take.path} or one of its mixes: changed since it was heard")
-        return Segment(planned.name, latents[0], tuple(latents[1:]), self._facts(planned, measured))
+        return [
+            Segment(one.name, raw, tuple(mixes), self._facts(one, own))
+            for one, (raw, *mixes), own in zip(
+                planned, zip(*latents, strict=True), zip(*measured, strict=True), strict=True
+            )
+        ]
+
+    def sides(self, planned: PlannedSegment, first: int, stop: int) -> Iterator[tuple[Path, torch.Tensor]]:
+        """Raw take and mixes at their levels, from frame `first` of the take up to `stop`, one after the other."""
+        # Files are read from one whole second to another: that is a whole sample at any rate.
+        rate = round(self.codec.frame_rate_hz)
+        first_s, last_s = math.floor(first / rate - RESAMPLED_S), math.ceil(stop / rate + RESAMPLED_S)
+        hop = self.codec.hop_samples
+        inside = slice((first - first_s * rate) * hop, (stop - first_s * rate) * hop)
+        yield planned.take.path, self._raw(planned, first_s, last_s)[:, inside]
+        for mix, region in zip(planned.mixes, planned.regions, strict=True):
+            yield mix.path, self._mix(mix, region, first_s, last_s)[:, inside]
 
     def _raw(self, planned: PlannedSegment, first_s: int, last_s: int) -> torch.Tensor:
         reader = self._reader(planned.take.path)
@@ -63,7 +80,7 @@ class Encoder:
 
     def _mix(self, mix: PlannedMix, region: Region, first_s: int, last_s: int) -> torch.Tensor:
         reader = self._reader(mix.path)
-        around = replace(region, start_s=float(first_s), stop_s=float(last_s))  # the margins may lie outside it
+        around = replace(region, start_s=float(first_s), stop_s=float(last_s))  # what is around may lie outside it
         samples = aligned(
             lambda *times_s: reader.stretch(*times_s).numpy(),
             mix.alignment,
@@ -84,14 +101,21 @@ class Encoder:
         return waveform.samples * 10 ** (gain_db / 20)
 
     @torch.no_grad()
-    def _encoded(self, samples: torch.Tensor, skip: int, frames: int, path: Path) -> np.ndarray:
-        latents = self.codec.encode_raw(samples[None].to(self.device))[0, :, skip : skip + frames]
+    def _encoded(self, samples: torch.Tensor) -> np.ndarray:
+        """[2 samples] → float16 [frames latent]."""
+        latents = self.codec.encode_raw(samples[None].to(self.device))[0]
         found: np.ndarray = latents.T.to("cpu", torch.float16).contiguous().numpy()
-        if not np.isfinite(found).all():
-            raise InputError(f"{path}: its latents are not finite in half precision; is the codec trained?")
         return found
 
-    def _facts(self, planned: PlannedSegment, measured: list[dict[str, float | None]]) -> dict[str, Any]:
+    def _features(self, samples: torch.Tensor, planned: PlannedSegment, first: int) -> dict[str, float | None]:
+        """Tone, width, dynamics and space; None for each where the segment is silent: then they are not defined."""
+        start, stop = ((at - first) * self.codec.hop_samples for at in (planned.start_frame, planned.stop_frame))
+        waveform = Waveform(samples[:, start:stop], self.codec.sample_rate)
+        if not waveform.samples.any():
+            return dict.fromkeys(features.FEATURES)
+        return dict(features.measure(waveform))
+
+    def _facts(self, planned: PlannedSegment, measured: Sequence[dict[str, float | None]]) -> dict[str, Any]:
         take = planned.take
         return {
             "key": take.key,
@@ -115,8 +139,7 @@ class Encoder:
         }
 
 
-def _features(waveform: Waveform) -> dict[str, float | None]:
-    """Tone, width, dynamics and space; None for each where the segment is silent: then they are not defined."""
-    if not waveform.samples.any():
-        return dict.fromkeys(features.FEATURES)
-    return dict(features.measure(waveform))
+def _checked(latents: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(latents).all():
+        raise InputError(f"{path}: its latents are not finite in half precision; is the codec trained?")
+    return latents

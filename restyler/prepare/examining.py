@@ -29,6 +29,7 @@ from audio.fingerprint import fingerprint
 from audio.inspection import PROXY_RATE_HZ, UnwritableProxyError, inspect
 from audio.io import make_folder, write_text_atomic
 from audio.pair_quality import PairMeter
+from audio.proxy import Proxy
 from restyler.prepare.matching import Pair
 from restyler.worker_pool import worker_pool
 
@@ -141,7 +142,7 @@ def examine(take: Take, folder: Path) -> None:
 def _inspected(path: Path, proxy: Path) -> Record:
     try:
         inspection = inspect(path, proxy)
-        marks = fingerprint(np.memmap(proxy, np.float32, "r"), PROXY_RATE_HZ)
+        marks = fingerprint(Proxy(proxy), PROXY_RATE_HZ)
     except UnwritableProxyError:  # it's not the recording's fault
         raise
     except InputError as error:
@@ -155,13 +156,13 @@ def _inspected(path: Path, proxy: Path) -> Record:
 
 
 def _compared(raw_proxy: Path, mix_proxy: Path) -> Record:
-    raw, mix = (np.memmap(proxy, np.float32, "r") for proxy in (raw_proxy, mix_proxy))
+    raw, mix = Proxy(raw_proxy), Proxy(mix_proxy)
     alignment = align(raw, mix, PROXY_RATE_HZ)
     if alignment is None:
         return {"alignment": None, "measures": None}
 
     def stretch(start_s: float, stop_s: float) -> np.ndarray:
-        return mix[None, round(start_s * PROXY_RATE_HZ) : round(stop_s * PROXY_RATE_HZ)]
+        return mix[round(start_s * PROXY_RATE_HZ) : round(stop_s * PROXY_RATE_HZ)][None]
 
     meter = PairMeter()
     for region in alignment.regions:
@@ -170,7 +171,8 @@ def _compared(raw_proxy: Path, mix_proxy: Path) -> Record:
             stop = min(start + COMPARED_SAMPLES, last)
             times_s = start / PROXY_RATE_HZ, stop / PROXY_RATE_HZ
             (ours,) = aligned(stretch, alignment, region, *times_s, PROXY_RATE_HZ)
-            meter.update(np.pad(raw[start:stop], (0, stop - start - len(raw[start:stop]))), ours)
+            heard = raw[start:stop]
+            meter.update(np.pad(heard, (0, stop - start - len(heard))), ours)
     return {"alignment": _rounded(asdict(alignment)), "measures": _rounded(asdict(meter.result()))}
 
 

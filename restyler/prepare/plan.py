@@ -7,7 +7,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from audio.alignment import Alignment, Region
 from restyler.pairs import SPLITS, fraction
 from restyler.prepare.examining import Stamp
 from restyler.prepare.segments import SegmentRules, Span, active_segments
+
+STRETCH_S = 48.0  # encoded in one go at most, unless one segment is longer: what is held of a file at once
+JOINED_GAP_S = 1.0  # between two segments: longer than that, the sound around each of them costs less
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ class PlannedTake:
 
 @dataclass(frozen=True)
 class PlannedSegment:
-    """Frames start_frame … stop_frame − 1 of a take, with the mixes that cover them, each with the region that does."""
+    """Frames start_frame … stop_frame − 1 of a take, with the mixes that cover them, each with the region that does.
+
+    stretch: (first, last + 1) of the frames that are encoded in one go, of this segment and its neighbours.
+    """
 
     name: str
     take: PlannedTake
@@ -59,6 +65,7 @@ class PlannedSegment:
     regions: tuple[Region, ...]
     start_frame: int
     stop_frame: int
+    stretch: tuple[int, int]
 
     @property
     def frames(self) -> int:
@@ -73,7 +80,7 @@ class PlannedSegment:
         take = self.take
         return {
             "take": [take.key, take.content, take.song, take.singer, take.gain_db],
-            "frames": [self.start_frame, self.stop_frame],
+            "frames": [self.start_frame, self.stop_frame, *self.stretch],
             "mixes": [
                 [
                     [mix.key, mix.content, mix.gain_db, mix.style, mix.chain],
@@ -102,7 +109,7 @@ def plan_segments(
     level_db [steps]: of the raw take, in steps of `audio.activity.STEP_S`.
     """
     spans = _elementary_spans([(r.start_s, r.stop_s) for mix in take.mixes for r in mix.alignment.regions])
-    found = []
+    found: list[PlannedSegment] = []
     name = hashlib.sha256(take.key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     for start_s, stop_s in active_segments(active(level_db), level_db, STEP_S, spans=spans, rules=rules):
         start, stop = math.ceil(start_s * frame_rate_hz - 1e-6), math.floor(stop_s * frame_rate_hz + 1e-6)
@@ -110,8 +117,29 @@ def plan_segments(
         covered = [(mix, region) for mix in take.mixes if (region := covering(mix.alignment, *times_s))]
         if covered:
             mixes, regions = zip(*covered, strict=True)
-            found.append(PlannedSegment(f"{name}-{start:08d}", take, mixes, regions, start, stop))
-    return found
+            found.append(PlannedSegment(f"{name}-{start:08d}", take, mixes, regions, start, stop, (start, stop)))
+    return _in_stretches(found, frame_rate_hz)
+
+
+def _in_stretches(segments: Sequence[PlannedSegment], frame_rate_hz: float) -> list[PlannedSegment]:
+    """The same segments, and those that lie close together with the same mixes at the same places share a stretch."""
+    stretches: list[list[PlannedSegment]] = []
+    for segment in segments:
+        first, last = (stretches[-1][0], stretches[-1][-1]) if stretches else (segment, segment)
+        if (
+            stretches
+            and (last.mixes, last.regions) == (segment.mixes, segment.regions)
+            and segment.start_frame - last.stop_frame <= JOINED_GAP_S * frame_rate_hz
+            and segment.stop_frame - first.start_frame <= STRETCH_S * frame_rate_hz
+        ):
+            stretches[-1].append(segment)
+        else:
+            stretches.append([segment])
+    return [
+        replace(segment, stretch=(stretch[0].start_frame, stretch[-1].stop_frame))
+        for stretch in stretches
+        for segment in stretch
+    ]
 
 
 def covering(alignment: Alignment, start_s: float, stop_s: float) -> Region | None:

@@ -10,7 +10,7 @@ import torch
 from audio.io import blocks
 from audio.waveform import Waveform
 
-KEPT_S = 4.0  # before what was asked for last: the context of neighbouring stretches overlaps
+KEPT_S = 6.0  # of the end of what was asked for last: what is read around neighbouring stretches overlaps
 
 
 class StretchReader:
@@ -37,12 +37,12 @@ class StretchReader:
         start, stop = round(start_s * self.sample_rate), round(stop_s * self.sample_rate)
         if max(start, 0) < self._begin:
             self._restart()
-        keep = max(self._begin, start - round(KEPT_S * self.sample_rate))
+        keep = stop - round(KEPT_S * self.sample_rate)
         parts, end = [self._held], self._begin + self._held.shape[1]
         while end < stop and (block := next(self._blocks, None)) is not None:
             parts.append(block.samples)
             end += block.samples.shape[1]
-            while len(parts) > 1 and self._begin + parts[0].shape[1] <= keep:  # all of it is past
+            while len(parts) > 1 and self._begin + parts[0].shape[1] <= min(start, keep):  # all of it is past
                 self._begin += parts.pop(0).shape[1]
         held = torch.cat(parts, dim=1)
         result = torch.zeros(self.channels, stop - start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 from audio.errors import InputError
@@ -89,13 +90,17 @@ def make_shard(
         return
 
     def segments() -> Iterator[Segment]:
-        for planned in shard.segments:
+        for _, group in groupby(shard.segments, lambda planned: (planned.take.key, planned.stretch)):
+            stretch = list(group)
             try:
-                segment = old.get(planned) or encoder.segment(planned)
+                done = {planned.name: segment for planned in stretch if (segment := old.get(planned))}
+                missing = [planned for planned in stretch if planned.name not in done]
+                done |= {segment.name: segment for segment in encoder.segments(missing)} if missing else {}
             except InputError as error:
-                raise UnreadableTakeError(planned.take, str(error)) from error
-            yield segment
-            progress(planned.frames / rate)
+                raise UnreadableTakeError(stretch[0].take, str(error)) from error
+            for planned in stretch:
+                yield done.pop(planned.name)
+                progress(planned.frames / rate)
 
     write_shard(folder, shard.stem, segments(), frame_rate_hz=rate)
 

@@ -98,18 +98,20 @@ def error_s(alignment: Alignment, offset_s: float) -> float:
     )
 
 
-def test_sung_pairs_are_placed_within_a_millisecond_and_upright() -> None:
+@pytest.mark.parametrize("count", [20, pytest.param(60, marks=pytest.mark.slow)])
+def test_sung_pairs_are_placed_within_a_millisecond_and_upright(count: int) -> None:
     errors_s, upright, scores = zip(
-        *outcomes(60, lambda random: (singing(int(random.integers(8))), random_chain(random))), strict=True
+        *outcomes(count, lambda random: (singing(int(random.integers(8))), random_chain(random))), strict=True
     )
     assert np.mean(np.array(errors_s) < 1e-3) >= 0.99
     assert np.mean(upright) >= 0.99
     assert min(scores) > LEAST_SCORE
 
 
-def test_no_mix_of_another_song_is_taken() -> None:
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_no_mix_of_another_song_is_taken(count: int) -> None:
     random = np.random.default_rng(11)
-    for index in range(6):
+    for index in range(count):
         mix = finished(singing(index), random_chain(random), random)
         assert align(singing((index + 1) % 8), mix.astype(np.float32), RATE_HZ) is None
 

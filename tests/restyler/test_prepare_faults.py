@@ -68,7 +68,7 @@ def spoilt_pairs(pairs: Pairs, sung: Sing, mixed: Mix) -> dict[str, list[str]]:
     random = np.random.default_rng(0)
     numbers = iter(range(100, 200))
 
-    def fresh(seconds: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
+    def fresh(seconds: float = 7.0) -> tuple[np.ndarray, np.ndarray]:
         number = next(numbers)
         raw = sung(number, seconds).samples[0].numpy()
         return raw, mixed(raw, RATE_HZ, seed=number)

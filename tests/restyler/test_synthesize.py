@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +43,10 @@ def names_of(singer: str, wanted: dict[str, int]) -> list[str]:
     return names
 
 
-@pytest.fixture
-def voices(tmp_path: Path) -> Path:
-    """Two singers, short recordings of several formats, and one long enough to be cut."""
-    folder = tmp_path / "voices"
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two singers, short recordings of several formats, and one long enough to be cut: for `voices`."""
+    folder = tmp_path_factory.mktemp("recorded") / "voices"
     for number, singer in enumerate(("anna", "bert")):
         (folder / singer).mkdir(parents=True)
         for index, name in enumerate(names_of(singer, {"train": 4, "validation": 1, "test": 1})):
@@ -54,6 +56,33 @@ def voices(tmp_path: Path) -> Path:
     soundfile.write(folder / "bert" / f"long_{names_of('bert', {'train': 1})[0]}", syllables(15, 44100, 99), 44100)
     (folder / "bert" / "notes.txt").write_text("not a recording")
     return folder
+
+
+@pytest.fixture
+def voices(recorded: Path, tmp_path: Path) -> Path:
+    """A test's own copy of the recordings."""
+    return shutil.copytree(recorded, tmp_path / "voices")
+
+
+@pytest.fixture(scope="module")
+def finished(recorded: Path, read_only_presets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """voices, presets, and the pairs of the singer anna, made once: for `made`."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(recorded, folder / "voices")
+    shutil.copytree(read_only_presets.parent, folder / "presets")
+    assert run(folder / "voices" / "anna", folder / "presets" / read_only_presets.name, folder / "pairs") == 0
+    return folder
+
+
+@pytest.fixture
+def made(finished: Path, tmp_path: Path) -> Callable[..., int]:
+    """A test's own copy of it in tmp_path/made; made(*options, out="pairs") makes the pairs again, or others."""
+    folder = shutil.copytree(finished, tmp_path / "made")
+
+    def again(*options: str, out: str = "pairs") -> int:
+        return run(folder / "voices" / "anna", folder / "presets" / "decoded.csv", folder / out, *options)
+
+    return again
 
 
 def run(voices: Path, presets: Path, out: Path, *options: str) -> int:
@@ -86,11 +115,8 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in wanted}
 
 
-def test_pairs_are_equally_loud_and_in_the_form_that_training_reads(
-    voices: Path, preset_table: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "pairs"
-    assert run(voices / "anna", preset_table, out) == 0
+def test_pairs_are_equally_loud_and_in_the_form_that_training_reads(finished: Path) -> None:
+    out = finished / "pairs"
     rows = rows_of(out)
     assert len(read_pairs(out, validation_fraction=0.0)) == len(rows)
     assert len({row["mix"] for row in rows}) == len(rows)
@@ -231,11 +257,10 @@ def test_shifting_moves_pitch_and_length_by_up_to_two_semitones(tmp_path: Path) 
 
 
 def test_the_seed_alone_decides_the_files_however_many_workers_make_them(
-    voices: Path, preset_table: Path, tmp_path: Path
+    made: Callable[..., int], voices: Path, preset_table: Path, tmp_path: Path
 ) -> None:
-    assert run(voices / "anna", preset_table, tmp_path / "one", "--seed", "5") == 0
-    assert run(voices / "anna", preset_table, tmp_path / "two", "--seed", "5", "--workers", "2") == 0
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert made("--workers", "2", out="again") == 0
+    assert contents(tmp_path / "made" / "again") == contents(tmp_path / "made" / "pairs")
     recordings = find_recordings([voices], None)
 
     def plan(seed: int) -> list:
@@ -246,9 +271,8 @@ def test_the_seed_alone_decides_the_files_however_many_workers_make_them(
     assert plan(5) == plan(5) != plan(6)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(voices: Path, preset_table: Path, tmp_path: Path) -> None:
-    out = tmp_path / "pairs"
-    assert run(voices / "anna", preset_table, out) == 0
+def test_an_interrupted_run_goes_on_where_it_was(made: Callable[..., int], tmp_path: Path) -> None:
+    out = tmp_path / "made" / "pairs"
     whole = contents(out)
     log = out / "synthesis.jsonl"
     lines = log.read_text().splitlines(keepends=True)
@@ -259,22 +283,19 @@ def test_an_interrupted_run_goes_on_where_it_was(voices: Path, preset_table: Pat
     for name in (lost, missing, "pairs.jsonl"):
         (out / name).unlink()
     before = (out / kept).stat().st_mtime_ns
-    assert run(voices / "anna", preset_table, out) == 0
+    assert made() == 0
     assert contents(out) == whole
     assert (out / kept).stat().st_mtime_ns == before
-    assert run(voices / "anna", preset_table, out) == 0
+    assert made() == 0
     assert contents(out) == whole
 
 
-def test_other_settings_do_not_touch_pairs_that_are_there(
-    voices: Path, preset_table: Path, tmp_path: Path, capsys
-) -> None:
-    out = tmp_path / "pairs"
-    assert run(voices / "anna", preset_table, out) == 0
+def test_other_settings_do_not_touch_pairs_that_are_there(made: Callable[..., int], tmp_path: Path, capsys) -> None:
+    out = tmp_path / "made" / "pairs"
     before = contents(out)
     for options in (["--seed", "1"], ["--shift-probability", "0"], ["--passes", "2"], ["--mixes-per-take", "3"]):
         capsys.readouterr()
-        assert run(voices / "anna", preset_table, out, *options) == 2
+        assert made(*options) == 2
         assert "other settings" in capsys.readouterr().err
     assert contents(out) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +25,10 @@ styles:
 """
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A folder with a voice, rooms and chains in it."""
-    folder = tmp_path / "tree"
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a voice, rooms and chains in it: for `tree`."""
+    folder = tmp_path_factory.mktemp("planted") / "tree"
     (folder / "voices" / "anna").mkdir(parents=True)
     (folder / "rooms").mkdir()
     noise = np.random.default_rng(0).standard_normal(2 * RATE_HZ)
@@ -37,6 +38,26 @@ def tree(tmp_path: Path) -> Path:
         soundfile.write(folder / "rooms" / f"room{number}.wav", 0.2 * room, RATE_HZ)
     (folder / "chains.yaml").write_text(CHAINS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its pairs, made once: for `made`."""
+    folder = shutil.copytree(planted, tmp_path_factory.mktemp("finished") / "tree")
+    assert run(folder) == 0
+    return folder
+
+
+@pytest.fixture
+def tree(planted: Path, tmp_path: Path) -> Path:
+    """A test's own copy of the folder, without pairs."""
+    return shutil.copytree(planted, tmp_path / "tree")
+
+
+@pytest.fixture
+def made(finished: Path, tmp_path: Path) -> Path:
+    """A test's own copy of the folder, with its pairs."""
+    return shutil.copytree(finished, tmp_path / "made")
 
 
 def run(tree: Path) -> int:
@@ -57,15 +78,14 @@ def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 @pytest.mark.parametrize("file", ["voices/anna/take.wav", "rooms/room2.wav"])
 def test_a_sound_that_has_changed_at_the_same_length_is_noticed(
-    tree: Path, capsys: pytest.CaptureFixture[str], file: str
+    made: Path, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
-    assert run(tree) == 0
-    next((tree / "pairs" / "mix").glob("*.flac")).unlink()
-    before = contents(tree)
-    rewrite(tree / file, np.flip)
-    assert run(tree) == 2
+    next((made / "pairs" / "mix").glob("*.flac")).unlink()
+    before = contents(made)
+    rewrite(made / file, np.flip)
+    assert run(made) == 2
     assert "made from other voices or with other settings" in capsys.readouterr().err
-    assert contents(tree) == before
+    assert contents(made) == before
 
 
 def test_a_moved_tree_goes_on_with_the_same_chains(tree: Path) -> None:
@@ -105,33 +125,31 @@ def test_rooms_of_equal_content_and_name_are_one_chain_and_others_are_not(tree: 
 
 
 @pytest.mark.parametrize("kind", ["raw/*.flac", "mix/*.flac", "mix/*.yaml"])
-def test_a_truncated_file_is_rendered_anew(tree: Path, kind: str) -> None:
-    assert run(tree) == 0
-    before = contents(tree)
-    damaged = next((tree / "pairs").glob(kind))
+def test_a_truncated_file_is_rendered_anew(made: Path, kind: str) -> None:
+    before = contents(made)
+    damaged = next((made / "pairs").glob(kind))
     damaged.write_bytes(damaged.read_bytes()[:-7])
-    assert run(tree) == 0
-    after = contents(tree)
+    assert run(made) == 0
+    after = contents(made)
     assert after.pop("synthesis.jsonl") == 2 * before.pop("synthesis.jsonl")  # the take once more
     assert after == before
-    assert run(tree) == 0
-    assert len(contents(tree)["synthesis.jsonl"].splitlines()) == 2  # and then no more
+    assert run(made) == 0
+    assert len(contents(made)["synthesis.jsonl"].splitlines()) == 2  # and then no more
 
 
 @pytest.mark.parametrize(
     "line", [b"{}", b"3", b"nonsense", b"\xff", b"", b'{"key": "a", "rows": [{}], "bytes": {}}', b'{"rows": 1}']
 )
-def test_a_bad_line_of_the_log_is_named(tree: Path, capsys: pytest.CaptureFixture[str], line: bytes) -> None:
-    assert run(tree) == 0
-    log = tree / "pairs" / "synthesis.jsonl"
+def test_a_bad_line_of_the_log_is_named(made: Path, capsys: pytest.CaptureFixture[str], line: bytes) -> None:
+    log = made / "pairs" / "synthesis.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole + line + b"\n" + whole)
     capsys.readouterr()
-    assert run(tree) == 2
+    assert run(made) == 2
     *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {log}, line 2: damaged")
     log.write_bytes(whole + line)  # the last line, not yet at its end: what an interruption leaves
-    assert run(tree) == 0
+    assert run(made) == 0
 
 
 @pytest.mark.parametrize("name", [b"anna/\xff.wav", b"\xff/take.wav"])
