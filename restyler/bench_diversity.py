@@ -41,7 +41,11 @@ def print_diversity(pipeline: VocalRestylePipeline, takes: Sequence[Path], seeds
 
 
 def spread_db(pipeline: VocalRestylePipeline, take: Waveform, style: str | None, seeds: Sequence[int]) -> Spread:
-    """Highest minus lowest of every feature over the mixes of `seeds`."""
-    rate = pipeline.codec.sample_rate
-    measured = [measure(Waveform(mix, rate)) for mix in pipeline(take, seeds=seeds, style=style)]
+    """`spread_of` the mixes of `seeds`."""
+    return spread_of([Waveform(mix, pipeline.codec.sample_rate) for mix in pipeline(take, seeds=seeds, style=style)])
+
+
+def spread_of(mixes: Sequence[Waveform]) -> Spread:
+    """Highest minus lowest of every feature over the mixes of one take. Raises ValueError for a silent mix."""
+    measured = [measure(mix) for mix in mixes]
     return {name: max(m[name] for m in measured) - min(m[name] for m in measured) for name in FEATURES}

@@ -29,6 +29,7 @@ class PreparedSets:
     """styles: of the training splits, sorted. train_s: seconds of takes to train on. digest: of everything that
     training depends on, weights and order of the sets included."""
 
+    sets: list[PreparedSet]
     train: WeightedSplit
     validation: WeightedSplit
     styles: list[str]
@@ -69,6 +70,7 @@ def open_sets(data: PreparedData, *, codec_fingerprint: str | None) -> PreparedS
         raise InputError(f"{', '.join(one.url for one in sets)}: no segment is in the validation split")
     digest = hashlib.sha256(repr([(one.digest(), weight) for one, weight in zip(sets, weights, strict=True)]).encode())
     return PreparedSets(
+        sets,
         WeightedSplit(opened["train"], weights),
         WeightedSplit([split for split, _ in validation], [weight for _, weight in validation]),
         sorted({style for split in opened["train"] for style in split.styles}),

@@ -72,6 +72,10 @@ class ShardsSection(Section):
     seconds: PositiveFloat
 
 
+class ListeningSection(Section):
+    takes: NonNegative
+
+
 class LimitsSection(Section):
     quietest_lufs: Loudness
     clipped_samples_per_s: NonNegativeFloat
@@ -135,6 +139,7 @@ class PrepareConfig(Section):
     segments: SegmentsSection
     splits: SplitsSection
     shards: ShardsSection
+    listening: ListeningSection
     limits: LimitsSection
     actions: ActionsSection
 

@@ -21,6 +21,7 @@ from restyler.prepare.config import PrepareConfig
 from restyler.prepare.encoding import Encoder
 from restyler.prepare.examining import SCRATCH, Take, examine_all, forget, takes_of
 from restyler.prepare.judging import Judged, judge
+from restyler.prepare.listening import write_listening
 from restyler.prepare.matching import Matched
 from restyler.prepare.plan import PlannedShard, plan_shards
 from restyler.prepare.report import write_report
@@ -61,9 +62,13 @@ def prepare(matched: Matched, out: Path, config: PrepareConfig, *, workers: int,
         state.wait_for_everyone()
     else:
         raise InputError(f"{next(iter(failed.values()))}; it could be read before: is something writing there?")
-    if state.is_main_process:
-        assert judged is not None
-        _finish(judged, shards, out, config, facts)
+    with one_verdict():
+        if state.is_main_process:
+            assert judged is not None
+            heard = [segment for shard in shards if shard.split == "validation" for segment in shard.segments]
+            loudness_lufs = config.levels.loudness_lufs
+            write_listening(out, heard, encoder, takes=config.listening.takes, loudness_lufs=loudness_lufs)
+            _finish(judged, shards, out, config, facts)
     state.wait_for_everyone()
     return 0
 
