@@ -1,6 +1,7 @@
 # make demo    four mixes of a demo take, in out/demo
 # make test    lint, then every test
 # make bench   speed, memory, the comparison with the raw take, and how fast training sets are prepared
+# make bench-train  what training costs beside the network itself, memory, and two processes against one
 # make lint    style, types and import directions
 # make lock    write requirements.lock anew from pyproject.toml
 # make clean   remove caches and build leftovers; .venv, out and runs stay
@@ -10,17 +11,20 @@ PYTHON ?= python3
 PACKAGES := audio codec conditioning diffusion restyler
 BIN := .venv/bin/python -m
 
-.PHONY: demo test bench lint lock clean environment
+.PHONY: demo test bench bench-train lint lock clean environment
 
 demo: environment
 	@.venv/bin/restyler demo --out out/demo
 
 test: lint
-	@$(BIN) pytest
+	@OMP_NUM_THREADS=1 $(BIN) pytest --numprocesses auto --dist loadfile
 
 bench: environment
 	@$(BIN) restyler.bench
 	@$(BIN) restyler.bench_prepare
+
+bench-train: environment
+	@$(BIN) restyler.bench_train
 
 lint: environment
 	@$(BIN) ruff check --quiet .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -28,17 +28,26 @@ class LossBalancer:
         self.decay = decay
         self._sums: dict[str, tuple[float, float]] = {}  # decayed sums of norms, and of ones
 
-    def __call__(self, losses: Mapping[str, torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self,
+        losses: Mapping[str, torch.Tensor],
+        output: torch.Tensor,
+        *,
+        over_all: Callable[[torch.Tensor], torch.Tensor] = lambda squares: squares,
+    ) -> torch.Tensor:
         """A scalar to call backward on: it carries the balanced gradient to `output` and what made it.
 
         losses: scalars that depend on `output`, under the names that have weights. Raises ValueError for other names.
+        over_all: where `output` is one process's share of a batch, from the squared norms of its gradients [losses] to
+        those of the whole batch's, so that all processes keep the same averages.
         Where one of their gradients is not finite the balanced one is NaN and the averages stay as they are: such a
         step is the caller's to skip, and must not weigh on those that follow.
         """
         if losses.keys() != self.weights.keys():
             raise ValueError(f"losses {sorted(losses)} do not have the weights {sorted(self.weights)}")
         own = {name: torch.autograd.grad(loss, output, retain_graph=True)[0] for name, loss in losses.items()}
-        norms = {name: gradient.norm().item() for name, gradient in own.items()}
+        squares = torch.stack([gradient.square().sum() for gradient in own.values()])
+        norms = dict(zip(own, over_all(squares).sqrt().tolist(), strict=True))
         if not all(map(math.isfinite, norms.values())):
             return (output * math.nan).sum()
         gradient = torch.zeros_like(output)

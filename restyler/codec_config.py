@@ -15,6 +15,7 @@ from restyler.sections import (
     PositiveFloat,
     Probability,
     Section,
+    TrackingSection,
 )
 
 
@@ -73,12 +74,13 @@ class CodecTrainingSection(Section):
     save_every: Positive
     keep: Positive
     workers: NonNegative
-    log_every: Positive
+    max_skipped: NonNegative
 
 
 class CodecValidationSection(Section):
     every: Positive
     batches: Positive
+    best: Literal["val_waveform", "val_convergence", "val_log_magnitude", "val_mel"]
 
 
 class CodecConfig(Section):
@@ -95,6 +97,7 @@ class CodecConfig(Section):
     ema: EmaSection
     training: CodecTrainingSection
     validation: CodecValidationSection
+    tracking: TrackingSection
 
     @model_validator(mode="after")
     def _parts_fit(self) -> CodecConfig:

@@ -1,7 +1,8 @@
 """Sound for codec training: any audio folders, cut and varied into short stereo excerpts.
 
-A codec needs coverage of *sound*: levels from whisper to full scale, rooms, noise floors, tilts, widths, silence. A
-batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one would have seen.
+A codec needs coverage of *sound*: levels from whisper to full scale, rooms, noise floors, tilts, widths, silence. An
+excerpt is a pure function of (seed, step, number in its batch), so a resumed run, and one of several processes, sees
+what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ class ExcerptStream(IterableDataset[torch.Tensor]):
         self.weights = np.array(weights, dtype=float) / np.sum(weights)
         self.sample_rate, self.samples, self.batch_size = sample_rate, samples, batch_size
         self.seed, self.start_step, self.augment = seed, 0, augment
+        self.share = range(batch_size)  # of each batch, that iterating gives
 
     def without_augmentation(self) -> ExcerptStream:
         """The same sound as it is on disk."""
@@ -127,11 +129,13 @@ class ExcerptStream(IterableDataset[torch.Tensor]):
         worker = get_worker_info()  # DataLoader takes from its workers in turn
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in itertools.count(self.start_step + first, stride):
-            yield self.batch(step)
+            yield self.batch(step, self.share)
 
-    def batch(self, step: int) -> torch.Tensor:
-        rng = np.random.default_rng([self.seed, step])
-        return torch.from_numpy(np.stack([self._excerpt(rng) for _ in range(self.batch_size)]))
+    def batch(self, step: int, share: range | None = None) -> torch.Tensor:
+        """The excerpts of one step, or a share of them: each is a function of (seed, step, its number)."""
+        numbers = range(self.batch_size) if share is None else share
+        excerpts = [self._excerpt(np.random.default_rng([self.seed, step, number])) for number in numbers]
+        return torch.from_numpy(np.stack(excerpts))
 
     def _excerpt(self, rng: np.random.Generator) -> np.ndarray:
         pool = rng.choice(len(self.pools), p=self.weights)

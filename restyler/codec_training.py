@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from audio.errors import InputError
+from audio.waveform import Waveform
 from codec.balancer import LossBalancer
 from codec.discriminator import MultiScaleSTFTDiscriminator, discriminator_loss, generator_losses
 from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
 from restyler.building import read_pocket_codec
-from restyler.checkpoints import RunFolder, replace_folder
+from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder, replace_folder
 from restyler.codec_config import CodecConfig, FineTuneSection
 from restyler.codec_data import ExcerptStream, excerpt_streams
 from restyler.codec_start import latent_statistics, start_from_principal_components
-from restyler.optimisation import learning_rate
+from restyler.environment import environment
+from restyler.export import STEP, exported_step
+from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Schedule, Validated, tracked
+from restyler.model_folder import write_manifest
+from restyler.optimisation import Optimisation
+from restyler.pictures import stacked
+from restyler.processes import make_accelerator, one_verdict
 from restyler.seeds import generator, seeded
-from restyler.stopping import StopRequest
+from restyler.tracking import check_tracking
 
 STATISTICS_BATCHES = 50
 
@@ -58,14 +62,6 @@ def sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     return 10 * torch.log10(reference.square().sum((1, 2)).clamp_min(1e-9) / error.clamp_min(1e-9))
 
 
-def step_if_finite(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float) -> float:
-    """A step with the gradient's norm limited to `clip`, or none where it is not finite; the norm before that."""
-    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-    if math.isfinite(norm):
-        optimiser.step()
-    return norm
-
-
 def build_codec_to_train(config: CodecConfig, stream: ExcerptStream | None) -> PocketCodec:
     """A codec at its start: principal components of the stream's excerpts (random without a stream), or a saved one."""
     sizes = config.codec.model_dump()
@@ -89,175 +85,181 @@ def train_codec(config: CodecConfig, run_dir: Path) -> int:
 
     Returns the exit code: 0 when done, 128 + signal when stopped. Raises InputError for unusable data or run folder.
     """
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise InputError(f"a codec is trained by one process, not {accelerator.num_processes}")
-    run = RunFolder(run_dir)
-    facts = config.model_dump(mode="json")
-    run.check("config", facts)
+    training = config.training
+    accelerator = make_accelerator(precision="no", batch_size=training.batch_size, parts=1)
+    if accelerator.state.is_fsdp2:
+        raise InputError("a codec is small: it is trained by DDP, without FSDP")
+    run, facts = RunFolder(run_dir), config.model_dump(mode="json")
+    run.check("config", facts, changeable=CHANGEABLE_ON_RESUME)
+    with one_verdict():
+        if accelerator.is_main_process:
+            check_tracking(config.tracking)
     sizes = PocketCodec(**config.codec.model_dump())
-    streams = excerpt_streams(
-        config.data,
-        sample_rate=sizes.sample_rate,
-        hop_samples=sizes.hop_samples,
-        seed=config.seed,
-        batch_size=config.training.batch_size,
-        crop_s=config.training.crop_s,
+    with one_verdict():
+        streams = excerpt_streams(
+            config.data,
+            sample_rate=sizes.sample_rate,
+            hop_samples=sizes.hop_samples,
+            seed=config.seed,
+            batch_size=training.batch_size,
+            crop_s=training.crop_s,
+        )
+        codec = build_codec_to_train(config, None if run.newest() else streams[0])
+    with one_verdict():
+        if accelerator.is_main_process:
+            for change in run.claim("config", facts, changeable=CHANGEABLE_ON_RESUME):
+                print(f"changed since this run began: {change}")
+    task = CodecTask(config, accelerator, codec, *streams)
+    schedule = Schedule(
+        steps=training.steps,
+        save_every=training.save_every,
+        keep=training.keep,
+        validate_every=config.validation.every,
+        log_every=config.tracking.log_every,
+        max_skipped=training.max_skipped,
+        best=config.validation.best,
+        audio_s_per_step=training.batch_size * training.crop_s,
     )
-    run.claim("config", facts)
-    return CodecTrainer(config, run, accelerator, *streams).run_to_end()
+    about = {"config": facts, "environment": environment(accelerator.device)}
+    with tracked(config.tracking, run, about, accelerator) as tracking:
+        return Loop(task, schedule, config.optim, run, accelerator, tracking).run_to_end()
 
 
-class CodecTrainer:
-    """One run: codec, optional discriminator, their optimisers, EMA, and the loop over steps."""
+class CodecTask:
+    """A codec and, if asked for, the discriminator that it is trained against; see `restyler.loop.Task`."""
+
+    product = "codec"
 
     def __init__(
         self,
         config: CodecConfig,
-        run: RunFolder,
         accelerator: Accelerator,
+        codec: PocketCodec,
         training: ExcerptStream,
         validation: ExcerptStream,
     ) -> None:
-        self.config, self.run, self.accelerator = config, run, accelerator
+        self.config, self.accelerator, self.codec = config, accelerator, codec
         self.training, self.validation = training, validation
-        checkpoint = run.newest()
-        self.codec = build_codec_to_train(config, None if checkpoint else training).to(accelerator.device)
+        share = config.training.batch_size // accelerator.num_processes
+        self.share = range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
         self.frozen = isinstance(config.start, FineTuneSection) and config.start.frozen_encoder
-        self.model = NoisyRoundTrip(self.codec, frozen_encoder=self.frozen)
-        self.trained = [p for n, p in self.codec.named_parameters() if not (self.frozen and n.startswith("encoder"))]
-        self.optimiser = torch.optim.AdamW(
-            self.trained, lr=config.optim.lr, betas=config.optim.betas, weight_decay=config.optim.weight_decay
-        )
-        self.ema = EMAModel(
-            self.codec.parameters(), decay=config.ema.decay, use_ema_warmup=True, power=config.ema.warmup_power
-        )
-        self.parts: dict[str, object] = {"codec": self.codec, "optimiser": self.optimiser, "ema": self.ema}
+        for name, parameter in codec.named_parameters():
+            parameter.requires_grad_(not (self.frozen and name.startswith("encoder")))
+        trained = [parameter for parameter in codec.parameters() if parameter.requires_grad]
+        groups = [{"params": trained, "weight_decay": config.optim.weight_decay}]
+        model = NoisyRoundTrip(codec, frozen_encoder=self.frozen)
+        self.optimisation = Optimisation(model, groups, accelerator, config.optim, config.ema)
+        self.weights = {name: weight for name, weight in config.losses.model_dump().items() if weight}
+        self.rival: Optimisation | None = None
         if config.adversarial is not None:
-            self._add_discriminator()
-        self.step = 0
-        if checkpoint:
-            state = run.load(checkpoint)
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])  # type: ignore[attr-defined]
-            self.ema.to(accelerator.device)
-            self.step = state["step"]
-            accelerator.print(f"resuming after step {self.step} from {checkpoint}")
-        run.forget_after(self.step)
+            self.rival = self._discriminator()
 
-    def _add_discriminator(self) -> None:
+    def _discriminator(self) -> Optimisation:
         chosen = self.config.adversarial
         assert chosen is not None
         # The package's three scales with both channels as one input; EnCodec's paper has five, and hears each alone.
         with seeded(self.config.seed, "discriminator"):
             self.discriminator = MultiScaleSTFTDiscriminator(filters=chosen.filters, in_channels=2, out_channels=1)
-        self.discriminator.to(self.accelerator.device)
-        self.discriminator_optimiser = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=chosen.lr, betas=self.config.optim.betas
-        )
-        weights = {name: weight for name, weight in self.config.losses.model_dump().items() if weight}
-        self.balancer = LossBalancer(weights | {"adversarial": chosen.adversarial, "feature": chosen.feature})
-        self.parts |= {
-            "discriminator": self.discriminator,
-            "discriminator_optimiser": self.discriminator_optimiser,
-            "balancer": self.balancer,
-        }
+        self.balancer = LossBalancer(self.weights | {"adversarial": chosen.adversarial, "feature": chosen.feature})
+        groups = [{"params": list(self.discriminator.parameters())}]
+        return Optimisation(self.discriminator, groups, self.accelerator, self.config.optim, None, lr=chosen.lr)
 
-    def run_to_end(self) -> int:
-        config = self.config
-        steps = config.training.steps
-        stop = StopRequest()
-        self.training.start_step = self.step
-        loader = DataLoader(self.training, batch_size=None, num_workers=config.training.workers)
-        started, first = time.monotonic(), self.step
-        logged = self.step
-        sums: dict[str, float] = {}
-        bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=1.0)
-        batches = iter(loader)
-        while self.step < steps:
-            for name, value in self.train_step(next(batches).to(self.accelerator.device)).items():
-                sums[name] = sums.get(name, 0.0) + value
-            self.step += 1
-            bar.update()
-            done = self.step == steps
-            if done or self.step % config.training.log_every == 0:
-                rate = (self.step - first) / (time.monotonic() - started)
-                row = {name: value / (self.step - logged) for name, value in sums.items()}
-                self.run.log({"step": self.step} | row | {"steps_per_s": rate})
-                bar.set_postfix(loss=f"{row['loss']:.3f}")
-                sums, logged = {}, self.step
-            if done or self.step % config.validation.every == 0:
-                self.run.log({"step": self.step} | self.validate())
-            if done or stop.signal is not None or self.step % config.training.save_every == 0:
-                self._save()
-            if stop.signal is not None and not done:
-                break
-        bar.close()
-        stop.restore()
-        if self.step < steps:
-            return 128 + (stop.signal or signal.SIGTERM)
-        self.accelerator.print(f"trained codec: {self.run.path / 'codec'}")
-        return 0
+    def batches(self, first_step: int) -> Iterable[torch.Tensor]:
+        self.training.start_step, self.training.share = first_step, self.share
+        return DataLoader(self.training, batch_size=None, num_workers=self.config.training.workers)
 
-    def train_step(self, audio: torch.Tensor) -> dict[str, float]:
-        """One step on [batch 2 samples]; what it measured, as numbers for the log."""
-        config = self.config
-        rate = learning_rate(self.step, config.training.steps, config.optim)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        frames = audio.shape[-1] // self.codec.hop_samples
-        draws = generator(config.seed, "latent noise", self.step)
-        noise = torch.randn(len(audio), self.codec.latent_dim, frames, generator=draws).to(audio.device)
-        noise_std = (config.training.latent_noise * torch.rand(len(audio), generator=draws)).to(audio.device)
-        output = self.model(audio, noise, noise_std)
+    def backward(self, step: int, batches: Iterator[torch.Tensor]) -> Measured:
+        """With a discriminator, its own step comes first: the codec is told what the discriminator has just learnt."""
+        audio = next(batches).to(self.accelerator.device)
+        noise, noise_std = self._noise(step, audio.shape[-1] // self.codec.hop_samples)
+        output = self.optimisation.wrapped(audio, noise, noise_std)
         terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
-        weights = {name: weight for name, weight in config.losses.model_dump().items() if weight}
-        losses = {name: terms[name].mean() for name in weights}
-        measured = {name: float(term.detach().mean()) for name, term in terms.items()}
-        if config.adversarial is None:
-            loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-            measured["loss"] = float(loss.detach())
+        found = {name: term.detach().mean() for name, term in terms.items()}
+        losses = {name: terms[name].mean() for name in self.weights}
+        if self.rival is None:
+            loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
+            found[LOSS] = loss.detach()
         else:
-            rivals = discriminator_loss(self.discriminator, audio, output)
-            self.discriminator_optimiser.zero_grad(set_to_none=True)
-            rivals.backward()
-            rivals_norm = step_if_finite(self.discriminator_optimiser, self.discriminator.parameters(), math.inf)
-            measured["discriminator_grad_norm"] = rivals_norm
+            found |= self._rival_step(audio, output)
             losses |= generator_losses(self.discriminator, audio, output)
-            measured |= {name: float(value.detach()) for name, value in (losses | {"discriminator": rivals}).items()}
-            measured["loss"] = math.fsum(weight * measured[name] for name, weight in self.balancer.weights.items())
-            loss = self.balancer(losses, output)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = step_if_finite(self.optimiser, self.trained, config.optim.clip)
-        if math.isfinite(norm):
-            self.ema.step(self.codec.parameters())
-        measured |= {"grad_norm": norm, "lr": rate, "skipped": float(not math.isfinite(norm))}
-        return measured | {"sdr_db": float(sdr_db(audio, output.detach()).median())}
+            found |= {name: value.detach() for name, value in losses.items()}
+            found[LOSS] = torch.stack([w * found[name] for name, w in self.balancer.weights.items()]).sum()
+            loss = self.balancer(losses, output, over_all=self._squares_over_all)
+        self.optimisation.backward(loss)
+        found[GRAD_NORM] = self.optimisation.clip()
+        found["sdr_db"] = sdr_db(audio, output.detach()).median()
+        return {name: (value, 1.0) for name, value in found.items()}
+
+    def _noise(self, step: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise for this process's share of the batch, and how much of it, as one process would draw them for all."""
+        training, share, device = self.config.training, self.share, self.accelerator.device
+        draws = generator(self.config.seed, "latent noise", step)
+        noise = torch.randn(training.batch_size, self.codec.latent_dim, frames, generator=draws)
+        noise_std = training.latent_noise * torch.rand(training.batch_size, generator=draws)
+        return noise[share.start : share.stop].to(device), noise_std[share.start : share.stop].to(device)
+
+    def _rival_step(self, audio: torch.Tensor, output: torch.Tensor) -> dict[str, torch.Tensor]:
+        chosen, rival = self.config.adversarial, self.rival
+        assert chosen is not None and rival is not None
+        loss = discriminator_loss(rival.wrapped, audio, output)
+        rival.backward(loss)
+        norm = rival.clip(math.inf)
+        rival.step(chosen.lr, finite=bool(norm.isfinite()))
+        return {"discriminator": loss.detach(), "discriminator_grad_norm": norm}
+
+    def _squares_over_all(self, squares: torch.Tensor) -> torch.Tensor:
+        """The loss of the whole batch is the mean of the processes' losses, and so is its gradient."""
+        return self.accelerator.reduce(squares, reduction="sum") / self.accelerator.num_processes**2
+
+    def update(self, lr: float, *, finite: bool) -> None:
+        self.optimisation.step(lr, finite=finite)
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Noise-free round trip of the EMA weights on fixed excerpts of files never trained on."""
-        self.ema.store(self.codec.parameters())
-        self.ema.copy_to(self.codec.parameters())
+    def validate(self) -> Validated:
+        """Noise-free round trip of the averaged weights on fixed excerpts of files never trained on."""
         found: dict[str, list[float]] = {}
-        for number in range(self.config.validation.batches):
-            audio = self.validation.batch(number).to(self.accelerator.device)
-            output = self.codec.decode_frames(self.codec.encode_frames(audio))
-            terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
-            for name, values in (terms | {"sdr_db": sdr_db(audio, output)}).items():
-                found.setdefault(f"val_{name}", []).extend(values.tolist())
-        self.ema.restore(self.codec.parameters())
-        return {name: sum(values) / len(values) for name, values in found.items()}
+        sounds: dict[str, Waveform] = {}
+        with self.optimisation.averaged():
+            for number in range(self.config.validation.batches):
+                audio = self.validation.batch(number).to(self.accelerator.device)
+                output = self.codec.decode_frames(self.codec.encode_frames(audio))
+                terms = reconstruction_losses(audio, output, sample_rate=self.codec.sample_rate)
+                for name, values in (terms | {"sdr_db": sdr_db(audio, output)}).items():
+                    found.setdefault(f"val_{name}", []).extend(values.tolist())
+                for name, side in (("original", audio), ("decoded", output)) if number == 0 else ():
+                    sounds[name] = Waveform(torch.cat(list(side.cpu()), dim=-1), self.codec.sample_rate)
+        means = {name: sum(column) / len(column) for name, column in found.items()}
+        return Validated(means, sounds, {"original over decoded": stacked(list(sounds.values()))})
 
     @torch.no_grad()
-    def _save(self) -> None:
-        state = {name: part.state_dict() for name, part in self.parts.items()}  # type: ignore[attr-defined]
-        self.run.save(self.step, state | {"step": self.step}, keep=self.config.training.keep)
-        exported = copy.deepcopy(self.codec)  # its statistics are no part of the training state
-        self.ema.copy_to(exported.parameters())
+    def export(self, folder: Path, step: int) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with self.optimisation.averaged():
+            exported = copy.deepcopy(self.codec)  # its statistics are no part of the training state
         if not self.frozen:  # else they would become another codec's latents
             plain = self.training.without_augmentation()
             batches = [plain.batch(number).to(self.accelerator.device) for number in range(STATISTICS_BATCHES)]
             exported.set_statistics(*latent_statistics(exported, batches))
-        replace_folder(self.run.path / "codec", exported.save_pretrained)
+
+        def write(fresh: Path) -> None:
+            exported.save_pretrained(fresh)
+            write_manifest(fresh)
+            (fresh / STEP).write_text(str(step))
+
+        replace_folder(folder, write)
+
+    def exported_step(self, folder: Path) -> int | None:
+        return exported_step(folder)
+
+    def state(self) -> dict[str, Any]:
+        state = {"codec": self.optimisation.state()}
+        if self.rival is not None:
+            state |= {"discriminator": self.rival.state(), "balancer": self.balancer.state_dict()}
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.optimisation.load(state["codec"])
+        if self.rival is not None:
+            self.rival.load(state["discriminator"])
+            self.balancer.load_state_dict(state["balancer"])

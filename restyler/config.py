@@ -24,6 +24,7 @@ from restyler.sections import (
     PositiveFloat,
     Probability,
     Section,
+    TrackingSection,
 )
 from restyler.yamltree import Tree, merge, override_tree, read_tree
 
@@ -147,6 +148,7 @@ class TrainingSection(Section):
     reference_s: PositiveFloat
     precision: Literal["no", "bf16", "fp16"]
     gradient_checkpointing: bool
+    compile: bool
     save_every: Positive
     keep: Positive
     workers: NonNegative
@@ -163,6 +165,16 @@ class ValidationSection(Section):
     every: Positive
     examples: Positive
     buckets: Positive
+    takes: NonNegative
+    take_s: Annotated[float, Field(ge=1)]
+    seeds: Annotated[int, Field(ge=2)]
+    best: Literal["val_loss", "val_mss_lr", "val_mss_ms", "val_mldr"]
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> ValidationSection:
+        if self.best != "val_loss" and not self.takes:
+            raise ValueError(f"best: {self.best} is measured on sampled takes, and takes is 0")
+        return self
 
 
 class SamplingSection(Section):
@@ -172,12 +184,6 @@ class SamplingSection(Section):
     sigma: NonNegativeFloat | None
     window_s: PositiveFloat
     context_s: NonNegativeFloat
-
-
-class TrackingSection(Section):
-    wandb: Literal["online", "offline", "off"]
-    project: str
-    log_every: Positive
 
 
 class DenoiserConfig(Section):

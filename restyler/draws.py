@@ -53,7 +53,7 @@ class ValidationExamples(Dataset[Example]):
         example = self.pairs.numbered(take, seed=self.config.seed, purpose="validation crop")
         return example | {
             "told": torch.tensor(True),
-            "bucket": torch.tensor(bucket),
+            "number": torch.tensor(number),
             "t": torch.tensor((bucket + 1) / self.config.validation.buckets),
             "sigma": draw_sigma(self.config, generator(self.config.seed, "validation sigma", take)),
             "noise": torch.randn(example["mix"].shape, generator=generator(self.config.seed, "validation noise", take)),

@@ -1,25 +1,29 @@
-"""What a config amounts to before anything is trained: sizes, memory, seconds of audio per step."""
+"""What a config amounts to before anything is trained: sizes, memory, computation, time."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import torch
 import yaml
 from torch import nn
 
+from audio.io import duration_s
 from codec.pocket import PocketCodec
 from restyler.building import TrainingModel, build_codec, build_model, example_frames
 from restyler.codec_config import CodecConfig
 from restyler.config import Config, DenoiserConfig, EncodecChoice, PreparedData
 from restyler.export import check_exportable
+from restyler.flops import training_flops
 from restyler.pairs import read_pairs, style_names
 from restyler.prepared_sets import open_sets
 from restyler.synthetic import CHAINS
 
 
 def describe(config: Config) -> str:
-    """The resolved config as YAML, parameters per module, estimated memory and audio per step; writes nothing.
+    """The resolved config as YAML, parameters per module, estimated memory, audio per step, and the time of an epoch;
+    writes nothing.
 
     Raises InputError where training would for the same reason: no pairs, no codec, sizes that don't fit.
     """
@@ -50,14 +54,19 @@ def describe_denoiser(config: DenoiserConfig) -> str:
     if unfetched:
         choice = choice.model_copy(update={"weights": "random"})
     codec = build_codec(choice, seed=config.seed)
-    styles, loudness_lufs, material = describe_data(config, None if unfetched else codec.fingerprint())
+    styles, loudness_lufs, train_s, material = describe_data(config, None if unfetched else codec.fingerprint())
     check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs)
     model = build_model(config, codec, styles)
     frames, reference_frames = example_frames(config, codec)
     trained = count(model)
     weights_bytes = 4 * (5 * trained + count(codec))  # weights, gradients, two moments, average; and the codec
     share = config.training.batch_size // config.training.accumulation
-    per_example = saved_bytes(model, codec.latent_dim, frames, reference_frames, config)
+    batch = dearest_batch(config, codec.latent_dim, frames, reference_frames)
+    per_example = saved_bytes(model, batch, config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    example_flops = training_flops(model, batch | {"t": torch.tensor([0.5])})  # without the spectral loss
+    example_s = step_s(model.to(device), batch, config, device)
+    epoch_steps = train_s / (config.training.batch_size * config.training.crop_s)
     audio_s = config.training.batch_size * config.training.crop_s
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
@@ -70,30 +79,72 @@ def describe_denoiser(config: DenoiserConfig) -> str:
         f" {share * per_example / 2**30:.2f} GiB for activations of {share} examples (shared by all processes)",
         f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
         f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
+        f"computation    {config.training.batch_size * example_flops / 1e12:.3g} TFLOP per step",
+        f"epoch          {epoch_steps:.1f} steps for {train_s / 3600:.2f} h of takes; on one {device_name(device)}"
+        f" {duration(epoch_steps * config.training.batch_size * example_s)}, and"
+        f" {duration(config.training.steps * config.training.batch_size * example_s)} for all steps"
+        f" (from one step with one example, {example_s:.3g} s; a GPU is faster with more of them)",
     ]
     return "\n".join(lines)
 
 
-def describe_data(config: DenoiserConfig, codec_fingerprint: str | None) -> tuple[list[str], float, str]:
-    """Styles, loudness in LUFS, and the size of what there is to train on, in words."""
+def duration(seconds: float) -> str:
+    """In words, with two digits at the least."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU with {torch.get_num_threads()} threads"
+
+
+def describe_data(config: DenoiserConfig, codec_fingerprint: str | None) -> tuple[list[str], float, float, str]:
+    """Styles, loudness in LUFS, seconds of takes to train on (each mix of a take counts), and all of it in words."""
     data = config.data
     if isinstance(data, PreparedData):
         sets = open_sets(data, codec_fingerprint=codec_fingerprint)
-        hours = f"{sets.train_s / 3600:.2f} h in {sets.train.segments} segments of {len(sets.train.splits)} sets"
-        return sets.styles, sets.loudness_lufs, f"{hours}, {sets.validation.segments} segments to validate on"
+        words = f"{sets.train_s / 3600:.2f} h in {sets.train.segments} segments of {len(sets.train.splits)} sets"
+        words += f", {sets.validation.segments} segments to validate on"
+        return sets.styles, sets.loudness_lufs, sets.train_s, words
     if data.kind == "synthetic":
-        return sorted(CHAINS), data.loudness_lufs, f"{data.takes} takes of {data.seconds:g} s"
+        words = f"{data.takes} takes of {data.seconds:g} s"
+        return sorted(CHAINS), data.loudness_lufs, data.takes * len(CHAINS) * data.seconds, words
     pairs = read_pairs(Path(data.path), validation_fraction=data.validation_fraction)
-    return style_names(pairs), data.loudness_lufs, f"{len(pairs)} pairs"
+    lengths_s = {path: duration_s(path) for path in {pair.raw for pair in pairs}}
+    train_s = sum(lengths_s[pair.raw] for pair in pairs if pair.split == "train")
+    return style_names(pairs), data.loudness_lufs, train_s, f"{len(pairs)} pairs"
 
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def saved_bytes(
-    model: TrainingModel, latent_dim: int, frames: int, reference_frames: int, config: DenoiserConfig
-) -> int:
+def dearest_batch(
+    config: DenoiserConfig, latent_dim: int, frames: int, reference_frames: int
+) -> dict[str, torch.Tensor]:
+    """One example of silence at t = 1: with the spectral loss, where there is one."""
+    shapes = {
+        "raw": (latent_dim, frames),
+        "mix": (latent_dim, frames),
+        "noise": (latent_dim, frames),
+        "reference": (latent_dim, reference_frames),
+        "controls": (len(config.conditioner.controls),),
+        "sigma": (),
+    }
+    return {name: torch.zeros(1, *shape) for name, shape in shapes.items()} | {
+        "frame_mask": torch.ones(1, frames, dtype=torch.bool),
+        "told": torch.ones(1, dtype=torch.bool),
+        "t": torch.ones(1),
+        "style": torch.tensor([-1]),
+        "reference_frames": torch.tensor([reference_frames]),
+    }
+
+
+def saved_bytes(model: TrainingModel, batch: dict[str, torch.Tensor], config: DenoiserConfig) -> int:
     """Bytes that autograd keeps for the backward pass of one example, by really computing its loss on the CPU."""
     sizes = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}  # they are there anyway
 
@@ -103,22 +154,21 @@ def saved_bytes(
         return tensor
 
     kept: list[torch.Tensor] = []
-    shapes = {
-        "raw": (latent_dim, frames),
-        "mix": (latent_dim, frames),
-        "noise": (latent_dim, frames),
-        "reference": (latent_dim, reference_frames),
-        "controls": (len(config.conditioner.controls),),
-        "sigma": (),
-    }
-    batch = {name: torch.zeros(1, *shape) for name, shape in shapes.items()} | {
-        "frame_mask": torch.ones(1, frames, dtype=torch.bool),
-        "told": torch.ones(1, dtype=torch.bool),
-        "t": torch.ones(1),  # the dearest examples: with the spectral loss, where there is one
-        "style": torch.tensor([-1]),
-        "reference_frames": torch.tensor([reference_frames]),
-    }
     half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision != "no")
     with half, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model(batch)
     return sum(sizes.values())
+
+
+def step_s(model: TrainingModel, batch: dict[str, torch.Tensor], config: DenoiserConfig, device: torch.device) -> float:
+    """Seconds of the second of two steps, forward and backward, in the config's precision."""
+    half = torch.float16 if config.training.precision == "fp16" and device.type == "cuda" else torch.bfloat16
+    batch = {name: value.to(device) for name, value in batch.items()}
+    for _ in range(2):
+        started = time.perf_counter()
+        with torch.autocast(device.type, half, enabled=config.training.precision != "no"):
+            loss = model(batch).mean()
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return time.perf_counter() - started

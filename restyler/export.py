@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 
 from audio.errors import InputError
@@ -69,33 +70,42 @@ def sampling_defaults(
     )
 
 
-def export_pipeline(
-    folder: Path,
+def make_pipeline(
     codec: LatentCodec,
     model: TrainingModel,
+    weights: Mapping[str, torch.Tensor],
     statistics: Statistics,
     config: DenoiserConfig,
     *,
     loudness_lufs: float,
-    step: int,
-) -> None:
-    """Writes `folder` anew from the model's present weights; at every moment it is a complete model or absent.
+) -> VocalRestylePipeline:
+    """A pipeline of its own, on the CPU: `model` says of which sizes, `weights` with what in it.
 
-    loudness_lufs: of the recordings that were encoded. step: of which training step the weights are; `exported_step`
-    tells it.
+    loudness_lufs: of the recordings that were encoded.
     """
+    parts = {}
+    for name, module in (("conditioner", model.conditioner), ("denoiser", model.denoiser)):
+        parts[name] = type(module).from_config(module.config)
+        own = {key: tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
+        parts[name].load_state_dict({key.removeprefix(f"{name}."): tensor for key, tensor in own.items()})
     spreads = zip(statistics.control_mean.tolist(), statistics.control_std.tolist(), strict=True)
     controls = dict(zip(config.conditioner.controls, spreads, strict=True))
-    pipeline = VocalRestylePipeline(  # copies: the pipeline freezes what it is given
-        codec=copy.deepcopy(codec),
-        conditioner=copy.deepcopy(model.conditioner),
-        denoiser=copy.deepcopy(model.denoiser),
+    return VocalRestylePipeline(
+        codec=copy.deepcopy(codec).cpu(),  # the pipeline freezes what it is given
+        **parts,
         scheduler=make_scheduler(config.sampling.scheduler),
         sampling=sampling_defaults(
             config, controls, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs
         ).model_dump(mode="json"),
         training=config.model_dump(mode="json"),
     )
+
+
+def export_pipeline(folder: Path, pipeline: VocalRestylePipeline, *, step: int) -> None:
+    """Writes `folder` anew; at every moment it is a complete model or absent.
+
+    step: of which training step the weights are; `exported_step` tells it.
+    """
 
     def write(fresh: Path) -> None:
         pipeline.save_pretrained(fresh)

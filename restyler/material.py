@@ -11,6 +11,8 @@ from typing import Any
 from accelerate import Accelerator
 
 from codec.base import LatentCodec
+from restyler.audition import Audition
+from restyler.audition_takes import auditions_of_pairs, auditions_of_sets
 from restyler.building import build_codec, example_frames
 from restyler.config import DenoiserConfig, EncodecChoice, FolderData, PreparedData, SyntheticData
 from restyler.data import Examples, LatentPairs, Statistics, latent_pairs
@@ -34,6 +36,7 @@ class Material:
     statistics: Statistics
     loudness_lufs: float
     facts: dict[str, Any]
+    auditions: list[Audition]
 
 
 def load_material(config: DenoiserConfig, accelerator: Accelerator) -> Material:
@@ -74,7 +77,9 @@ def _prepared_material(config: DenoiserConfig, data: PreparedData, codec: Latent
         for split in (sets.train, sets.validation)
     )
     facts = {"segments": sets.train.segments, "digest": sets.digest, "codec": codec.fingerprint()}
-    return Material(codec, train, validation, statistics, sets.loudness_lufs, facts)
+    heard = config.validation
+    auditions = auditions_of_sets(sets.sets, takes=heard.takes, take_s=heard.take_s) if heard.takes else []
+    return Material(codec, train, validation, statistics, sets.loudness_lufs, facts, auditions)
 
 
 def _pairs_material(
@@ -115,7 +120,17 @@ def _pairs_material(
         for name in ("train", "validation")
     )
     facts = {"pairs": len(pairs), "digest": _digest(pairs, cache), "codec": codec.fingerprint()}
-    return Material(codec, train, validation, statistics, data.loudness_lufs, facts)
+    auditions: list[Audition] = []
+    if config.validation.takes:
+        with one_verdict():
+            auditions = auditions_of_pairs(
+                pairs,
+                takes=config.validation.takes,
+                take_s=config.validation.take_s,
+                sample_rate=codec.sample_rate,
+                loudness_lufs=data.loudness_lufs,
+            )
+    return Material(codec, train, validation, statistics, data.loudness_lufs, facts, auditions)
 
 
 def _digest(pairs: Sequence[Pair], cache: LatentCache) -> str:

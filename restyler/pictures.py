@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+
+from audio.waveform import Waveform
 
 Array = np.ndarray
 
@@ -63,11 +66,24 @@ def spectrogram_db(samples: Array, sample_rate: int) -> Array:
 
 def spectrogram_png(density_db: Array, top_db: float) -> bytes:
     """A PNG with a palette; `top_db` is the brightest colour, DYNAMIC_RANGE_DB below it the darkest."""
+    file = io.BytesIO()
+    spectrogram_image(density_db, top_db).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def stacked(waveforms: Sequence[Waveform]) -> Image.Image:
+    """Spectrograms of stereo waveforms, one below the other under one scale, a bright line between them."""
+    densities = [spectrogram_db(waveform.samples.cpu().numpy(), waveform.sample_rate) for waveform in waveforms]
+    top_db = max(float(density.max()) for density in densities)
+    line = np.full((1, densities[0].shape[1]), top_db)
+    rows = [row for density in densities for row in (density, line)][:-1]
+    return spectrogram_image(np.concatenate(rows), top_db)
+
+
+def spectrogram_image(density_db: Array, top_db: float) -> Image.Image:
     level = np.clip((density_db - top_db) / DYNAMIC_RANGE_DB + 1, 0, 1)
     anchors = np.linspace(0, 255, len(COLOURS))
     palette = np.stack([np.interp(np.arange(256), anchors, channel) for channel in np.transpose(COLOURS)], axis=1)
     image = Image.fromarray((level * 255).astype(np.uint8), mode="L")
     image.putpalette(palette.astype(np.uint8).tobytes())
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,36 +12,67 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs, gather_object
 
 from audio.errors import InputError
-from restyler.config import DenoiserConfig
-from restyler.tracking import TRACKER
 
 T = TypeVar("T")
 FIRST_TO_TELL_S = 20.0
 ENCODING_TIMEOUT = timedelta(hours=24)  # processes wait for each other while a large set is encoded for the first time
 
 
-def make_accelerator(config: DenoiserConfig) -> Accelerator:
+def make_accelerator(*, precision: str, batch_size: int, parts: int) -> Accelerator:
     """Raises InputError for a precision that the device lacks, and a batch that the processes can't share."""
     try:
         accelerator = Accelerator(
-            mixed_precision=config.training.precision,
-            log_with=None if config.tracking.wandb == "off" else TRACKER,
+            mixed_precision=precision,
             kwargs_handlers=[InitProcessGroupKwargs(timeout=ENCODING_TIMEOUT)],
         )
     except ValueError as error:
         raise InputError(f"training.precision: {error}") from None
-    if config.training.precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it silently
-        raise InputError("training.precision: fp16 needs a GPU; no and bf16 work on a CPU")
-    shares = accelerator.num_processes * config.training.accumulation
-    if config.training.batch_size % shares:
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:  # each would train alone, into the same folder
         raise InputError(
-            f"training.batch_size: {config.training.batch_size} examples can't be shared evenly by"
-            f" {accelerator.num_processes} processes × {config.training.accumulation} parts"
+            f"{launched} processes were launched, and Accelerate runs {accelerator.num_processes}: without a GPU"
+            " it needs ACCELERATE_USE_CPU=true"
+        )
+    _shard_if_asked(accelerator)
+    if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it silently
+        raise InputError("training.precision: fp16 needs a GPU; no and bf16 work on a CPU")
+    if batch_size % (accelerator.num_processes * parts):
+        raise InputError(
+            f"training.batch_size: {batch_size} examples can't be shared evenly by"
+            f" {accelerator.num_processes} processes × {parts} parts"
         )
     return accelerator
+
+
+def _shard_if_asked(accelerator: Accelerator) -> None:
+    """FSDP2 as the launcher's config asks for it, on CPUs too, of which Accelerate thinks that they can't.
+
+    Computation keeps to autocast, as without shards: FSDP's own policy would compute the loss in half precision.
+    """
+    state = accelerator.state
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and state.num_processes > 1:
+        if state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin()
+            state.distributed_type = DistributedType.FSDP
+        if not state.is_fsdp2:
+            raise InputError("fsdp_config.fsdp_version: only 2 is supported, as in configs/accelerate/fsdp2.yaml")
+        state.fsdp_plugin.mixed_precision_policy = None
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """The most that this process has held: tensors on a GPU, else all its memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+
+
+def tell(accelerator: Accelerator, line: str) -> None:
+    """Prints a line once: `Accelerator.print` does on every machine."""
+    if accelerator.is_main_process:
+        print(line, flush=True)
 
 
 @contextmanager

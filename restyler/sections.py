@@ -27,6 +27,13 @@ class OptimSection(Section):
     clip: PositiveFloat
 
 
+class TrackingSection(Section):
+    wandb: Literal["online", "offline", "off"]
+    project: str
+    tensorboard: bool
+    log_every: Positive
+
+
 class EmaSection(Section):
     decay: Annotated[float, Field(ge=0, lt=1)]
     warmup_power: PositiveFloat

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import math
-import signal
-import time
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
-from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch.utils.data import DataLoader, default_collate
 
-from audio.errors import InputError
+from restyler.audition import Auditions
 from restyler.building import TrainingModel, build_model
-from restyler.checkpoints import RunFolder, step_of
+from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder
 from restyler.config import DenoiserConfig
-from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples, plainly
-from restyler.export import export_pipeline, exported_step
+from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples
+from restyler.environment import environment
+from restyler.export import export_pipeline, exported_step, make_pipeline
+from restyler.flops import peak_flops, training_flops
+from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Schedule, Validated, tracked
 from restyler.material import Material, load_material
-from restyler.optimisation import learning_rate, parameter_groups
-from restyler.processes import in_step, make_accelerator, one_verdict
-from restyler.stopping import StopRequest
-from restyler.tracking import check_tracking, start_tracking
-
-
-@dataclass
-class Progress:
-    """Where a run stands; rides in every checkpoint."""
-
-    step: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    loss_sum: float = 0.0
-    losses: int = 0
-    seconds: float = 0.0
+from restyler.optimisation import Optimisation, parameter_groups
+from restyler.processes import make_accelerator, one_verdict, tell
+from restyler.tracking import check_tracking
 
 
 def train(config: DenoiserConfig, run_dir: Path) -> int:
@@ -49,13 +35,20 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
     of the last finished step. Raises InputError for unusable data, another config's run folder, and a run that
     diverged. The run folder is bound to config and data only when both have proved usable.
     """
-    accelerator = make_accelerator(config)
-    accelerator.print(f"processes: {accelerator.num_processes}, on {accelerator.device.type}")
+    training = config.training
+    accelerator = make_accelerator(
+        precision=training.precision, batch_size=training.batch_size, parts=training.accumulation
+    )
+    tell(accelerator, f"processes: {accelerator.num_processes}, on {accelerator.device.type}")
+    if accelerator.state.is_fsdp2:
+        tell(
+            accelerator, f"weights, moments and average are sharded over {accelerator.num_processes} processes (FSDP2)"
+        )
     run, facts = RunFolder(run_dir), config.model_dump(mode="json")
-    run.check("config", facts)
+    run.check("config", facts, changeable=CHANGEABLE_ON_RESUME)
     with one_verdict():
         if accelerator.is_main_process:
-            check_tracking(config)
+            check_tracking(config.tracking)
     material = load_material(config, accelerator)
     run.check("data", material.facts)
     material.codec.to(accelerator.device)
@@ -64,118 +57,60 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
         model.denoiser.set_residual_std(material.statistics.residual_std)
     with one_verdict():
         if accelerator.is_main_process:
-            run.claim("config", facts)
+            for change in run.claim("config", facts, changeable=CHANGEABLE_ON_RESUME):
+                print(f"changed since this run began: {change}")
             run.claim("data", material.facts)
-    trainer = Trainer(config, run, accelerator, material, model)
-    try:
-        return trainer.run_to_end()
-    finally:
-        accelerator.end_training()
+    schedule = make_schedule(config, material, model, accelerator)
+    task = DenoiserTask(config, accelerator, material, model)
+    facts = {"config": facts | {"data_facts": material.facts}, "environment": environment(accelerator.device)}
+    with tracked(config.tracking, run, facts, accelerator) as tracking:
+        return Loop(task, schedule, config.optim, run, accelerator, tracking).run_to_end()
 
 
-class Trainer:
-    """One run: model, optimiser, EMA, progress, and the loop over steps."""
+def make_schedule(
+    config: DenoiserConfig, material: Material, model: TrainingModel, accelerator: Accelerator
+) -> Schedule:
+    training, validation = config.training, config.validation
+    card = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
+    peak = peak_flops(card, training.precision)
+    # One example at any time but the start: the network's share, without the decoding of a spectral loss.
+    example = default_collate([TrainingExamples(material.train, config)[0]]) | {"t": torch.tensor([0.5])}
+    return Schedule(
+        steps=training.steps,
+        save_every=training.save_every,
+        keep=training.keep,
+        validate_every=validation.every,
+        log_every=config.tracking.log_every,
+        max_skipped=training.max_skipped,
+        best=validation.best,
+        audio_s_per_step=training.batch_size * training.crop_s,
+        flops_per_step=training.batch_size * training_flops(model, example),
+        peak_flops=peak * accelerator.num_processes if peak else None,
+    )
+
+
+class DenoiserTask:
+    """Denoiser and conditioner; see `restyler.loop.Task`."""
+
+    product = "pipeline"
 
     def __init__(
-        self, config: DenoiserConfig, run: RunFolder, accelerator: Accelerator, material: Material, model: TrainingModel
+        self, config: DenoiserConfig, accelerator: Accelerator, material: Material, model: TrainingModel
     ) -> None:
-        self.config, self.run, self.accelerator, self.material, self.model = config, run, accelerator, material, model
-        self.progress = Progress()
-        optimiser = torch.optim.AdamW(
-            parameter_groups(model, config.optim.weight_decay), lr=config.optim.lr, betas=config.optim.betas
-        )
-        model.to(accelerator.device)
-        self.ema = EMAModel(
-            model.parameters(), decay=config.ema.decay, use_ema_warmup=True, power=config.ema.warmup_power, foreach=True
-        )
-        self.wrapped, self.optimiser = accelerator.prepare(model, optimiser)
-        self._resume()
+        self.config, self.accelerator, self.material, self.model = config, accelerator, material, model
+        if config.training.compile:
+            for block in model.denoiser.blocks:  # one compilation serves all of them
+                block.compile()
+        groups = parameter_groups(model, config.optim.weight_decay)
+        self.optimisation = Optimisation(model, groups, accelerator, config.optim, config.ema)
+        self.auditions = None
+        if accelerator.is_main_process and material.auditions:
+            self.auditions = Auditions(material.auditions, material.codec, seeds=config.validation.seeds)
 
-    def run_to_end(self) -> int:
-        config, progress = self.config, self.progress
-        steps = config.training.steps
-        with one_verdict():
-            if self.accelerator.is_main_process:
-                start_tracking(self.accelerator, config, self.run)
-                if progress.step and exported_step(self.run.pipeline) != progress.step:
-                    self._export()  # it was deleted, or a kill came between checkpoint and export
-        stop = StopRequest()
-        started = time.monotonic() - progress.seconds
-        batches = in_step(plainly(self._batches(progress.step)), self.accelerator)
-        shown = self.accelerator.is_main_process
-        with ExitStack() as ending:
-            ending.callback(stop.restore)
-            bar = ending.enter_context(
-                tqdm(total=steps, initial=progress.step, unit="step", mininterval=1.0, disable=not shown)
-            )
-            if progress.step == 0:  # untrained, the estimate is the raw take: what later losses are to be compared with
-                self._log(self.validate())
-            while progress.step < steps:
-                lr = learning_rate(progress.step, steps, config.optim)
-                loss, grad_norm, stopped = self._step(batches, lr, stop)
-                progress.step += 1
-                progress.seconds = time.monotonic() - started
-                bar.update()
-                self._count(loss, grad_norm)
-                done = progress.step == steps
-                if done or progress.step % config.tracking.log_every == 0:
-                    bar.set_postfix(loss=f"{self._log_training(lr, grad_norm):.4f}")
-                if done or progress.step % config.validation.every == 0:
-                    self._log(self.validate())
-                if done or stopped or progress.step % config.training.save_every == 0:
-                    self._save()
-                if stopped and not done:
-                    break
-        if progress.step < steps:
-            return 128 + (stop.signal or signal.SIGTERM)
-        self.accelerator.print(f"trained pipeline: {self.run.pipeline}")
-        return 0
-
-    def _step(self, batches: Any, lr: float, stop: StopRequest) -> tuple[float, float, bool]:
-        """One optimiser step over the global batch: mean loss, gradient norm, and whether any process was stopped."""
-        accelerator, accumulation = self.accelerator, self.config.training.accumulation
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=accelerator.device)
-        for part in range(accumulation):
-            batch = send_to_device(next(batches), accelerator.device)
-            last = part == accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                part_loss = self.wrapped(batch).mean() / accumulation
-                accelerator.backward(part_loss)
-            loss += part_loss.detach().float()
-        grad_norm = accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)
-        # Every process must come to the same decisions, so they share loss and stop request.
-        shared = torch.stack([loss, torch.tensor(float(stop.signal is not None), device=loss.device)])
-        mean_loss, stopped = accelerator.reduce(shared, reduction="mean").tolist()
-        finite = math.isfinite(mean_loss) and math.isfinite(float(grad_norm))
-        if finite or accelerator.scaler is not None:  # the scaler of fp16 skips by itself, and must see it to adapt
-            self.optimiser.step()
-        if finite:
-            self.ema.step(self.model.parameters())
-        return mean_loss, float(grad_norm), stopped > 0
-
-    def _count(self, loss: float, grad_norm: float) -> None:
-        progress = self.progress
-        if math.isfinite(loss) and math.isfinite(grad_norm):
-            progress.loss_sum += loss
-            progress.losses += 1
-            progress.skipped_in_a_row = 0
-            return
-        progress.skipped += 1
-        progress.skipped_in_a_row += 1
-        if progress.skipped_in_a_row > self.config.training.max_skipped:
-            raise InputError(
-                f"{self.run.path}: loss or gradient was not finite for {progress.skipped_in_a_row} steps"
-                f" in a row, up to step {progress.step}; lower optim.lr or look at the data; the newest"
-                f" checkpoint is {self.run.newest() or 'none'}"
-            )
-
-    def _batches(self, first: int) -> DataLoader:
+    def batches(self, first_step: int) -> Iterable[dict[str, torch.Tensor]]:
         training, accelerator = self.config.training, self.accelerator
         sampler = ShareSampler(
-            first, training.steps, training.batch_size, accelerator.process_index, accelerator.num_processes
+            first_step, training.steps, training.batch_size, accelerator.process_index, accelerator.num_processes
         )
         return DataLoader(
             TrainingExamples(self.material.train, self.config),
@@ -185,107 +120,87 @@ class Trainer:
             pin_memory=accelerator.device.type == "cuda",
         )
 
+    def backward(self, step: int, batches: Iterator[dict[str, torch.Tensor]]) -> Measured:
+        accelerator, accumulation = self.accelerator, self.config.training.accumulation
+        losses, times = [], []
+        for part in range(accumulation):
+            batch = send_to_device(next(batches), accelerator.device)
+            last = part == accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(self.optimisation.wrapped):
+                of_part = self.optimisation.wrapped(batch)
+                self.optimisation.backward(of_part.mean() / accumulation)
+            losses.append(of_part.detach().float())
+            times.append(batch["t"])
+        norm = self.optimisation.clip()
+        return self._measured(torch.cat(losses), torch.cat(times)) | {GRAD_NORM: (norm, 1.0)}
+
+    def _measured(self, losses: torch.Tensor, times: torch.Tensor) -> Measured:
+        """The mean loss, and that of each bucket of t: `loss_t0.2` is of t from 0 to .2, the last one holds t = 1."""
+        buckets = self.config.validation.buckets
+        bucket = (times * buckets).ceil().long().clamp(1, buckets)
+        found: Measured = {LOSS: (losses.sum(), float(len(losses)))}
+        for number in range(1, buckets + 1):
+            here = bucket == number
+            found[f"loss_t{number / buckets:.2g}"] = (losses[here].sum(), float(here.sum()))
+        return found
+
+    def update(self, lr: float, *, finite: bool) -> None:
+        self.optimisation.step(lr, finite=finite)
+
+    def validate(self) -> Validated:
+        """Loss on fixed crops, draws and times: `val_loss`, and `val_loss_t0.2` … per bucket; and what the main
+        process hears of fixed takes."""
+        with self.optimisation.averaged():
+            values = self._validation_losses()
+            weights = self.optimisation.weights() if self.material.auditions else {}
+        if self.auditions is None:
+            return Validated(values)
+        heard = self.auditions.hear(self._pipeline(weights).to(self.accelerator.device))
+        return Validated(values | heard.values, heard.sounds, heard.pictures, whole=not heard.values["val_failed"])
+
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Loss of the EMA weights on fixed crops, draws and times: `val_loss`, and `val_loss_t0.2` … per bucket."""
-        accelerator, settings = self.accelerator, self.config.validation
+    def _validation_losses(self) -> dict[str, float]:
+        accelerator, settings, training = self.accelerator, self.config.validation, self.config.training
         examples = ValidationExamples(self.material.validation, self.config)
-        mine = list(range(len(examples)))[accelerator.process_index :: accelerator.num_processes]
-        share = self.config.training.batch_size // accelerator.num_processes // self.config.training.accumulation
-        loader = DataLoader(examples, sampler=mine, batch_size=share)
-        self._use_ema()
+        share = training.batch_size // accelerator.num_processes // training.accumulation
+        # Every process computes as many batches (shards are gathered in each); what comes twice is left out below.
+        rounds = math.ceil(len(examples) / (share * accelerator.num_processes))
+        first = rounds * share * accelerator.process_index
+        mine = [number % len(examples) for number in range(first, first + rounds * share)]
         found: list[tuple[int, float]] = []
         with one_verdict():
-            for batch in loader:
-                losses = self.model(send_to_device(batch, accelerator.device))
-                found += zip(batch["bucket"].tolist(), losses.tolist(), strict=True)
-        self._leave_ema()
+            for batch in DataLoader(examples, sampler=mine, batch_size=share):
+                losses = self.optimisation.model(send_to_device(batch, accelerator.device))
+                found += zip(batch["number"].tolist(), losses.tolist(), strict=True)
         by_bucket: list[list[float]] = [[] for _ in range(settings.buckets)]
-        for bucket, loss in sorted(gather_object(found)):
-            by_bucket[bucket].append(loss)
+        for number, loss in sorted(dict(gather_object(found)).items()):
+            by_bucket[number % settings.buckets].append(loss)
         means = [math.fsum(losses) / len(losses) for losses in by_bucket]
         row = {f"val_loss_t{(bucket + 1) / settings.buckets:.2g}": mean for bucket, mean in enumerate(means)}
         return {"val_loss": math.fsum(means) / len(means)} | row
 
-    def _use_ema(self) -> None:
-        self.ema.store(self.model.parameters())
-        self.ema.copy_to(self.model.parameters())
-
-    def _leave_ema(self) -> None:
-        self.ema.restore(self.model.parameters())
-
-    def _log_training(self, lr: float, grad_norm: float) -> float:
-        progress, training = self.progress, self.config.training
-        loss = progress.loss_sum / progress.losses if progress.losses else math.nan
-        seen_s = progress.step * training.batch_size * training.crop_s
-        self._log(
-            {
-                "loss": loss,
-                "lr": lr,
-                "grad_norm": grad_norm,
-                "skipped": progress.skipped,
-                "seconds": progress.seconds,
-                "audio_s_per_s": seen_s / progress.seconds,
-            }
-        )
-        progress.loss_sum, progress.losses = 0.0, 0
-        return loss
-
-    def _log(self, values: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            # JSON has no NaN: what is not a number is not there.
-            self.run.log({"step": self.progress.step} | {k: v if math.isfinite(v) else None for k, v in values.items()})
-        self.accelerator.log(values, step=self.progress.step)
-
-    def _save(self) -> None:
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            self.run.save(
-                self.progress.step,
-                {
-                    "model": self.model.state_dict(),
-                    "ema": self.ema.state_dict(),
-                    "progress": asdict(self.progress),
-                    "optimiser": self.optimiser.state_dict(),
-                    "scaler": scaler.state_dict() if scaler else None,
-                },
-                keep=self.config.training.keep,
-            )
-            self._export()
-        self.accelerator.wait_for_everyone()
-
-    def _export(self) -> None:
+    def _pipeline(self, weights: dict[str, torch.Tensor]) -> Any:
         material = self.material
-        self._use_ema()
-        export_pipeline(
-            self.run.pipeline,
+        return make_pipeline(
             material.codec,
             self.model,
+            weights,
             material.statistics,
             self.config,
             loudness_lufs=material.loudness_lufs,
-            step=self.progress.step,
         )
-        self._leave_ema()
 
-    def _resume(self) -> None:
-        checkpoint = self.run.newest()
+    def export(self, folder: Path, step: int) -> None:
+        with self.optimisation.averaged():
+            weights = self.optimisation.weights()
         if self.accelerator.is_main_process:
-            self.run.forget_after(step_of(checkpoint) if checkpoint else -1)
-        if checkpoint is None:
-            return
-        state = self.run.load(checkpoint)
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.ema.load_state_dict(state["ema"])
-            if [p.shape for p in self.ema.shadow_params] != [p.shape for p in self.model.parameters()]:
-                raise ValueError("its averaged weights have other shapes")
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{checkpoint}: not a checkpoint of this config's model: {reason}") from None
-        self.ema.to(self.accelerator.device)
-        self.accelerator.print(f"resuming after step {self.progress.step} from {checkpoint}")
+            export_pipeline(folder, self._pipeline(weights), step=step)
+
+    def exported_step(self, folder: Path) -> int | None:
+        return exported_step(folder)
+
+    def state(self) -> dict[str, Any]:
+        return self.optimisation.state()
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.optimisation.load(state)

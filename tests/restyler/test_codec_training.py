@@ -14,17 +14,17 @@ from audio.singing import demo_take
 from audio.waveform import Waveform
 from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
-from restyler.checkpoints import RunFolder
 from restyler.codec_config import CodecConfig
 from restyler.codec_data import excerpt_streams, vary
 from restyler.codec_start import latent_statistics, start_from_principal_components
-from restyler.codec_training import CodecTrainer, build_codec_to_train, sdr_db, train_codec
+from restyler.codec_training import CodecTask, build_codec_to_train, sdr_db, train_codec
 from restyler.config import load_config
+from restyler.optimisation import learning_rate
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [
     "codec.width=16", "codec.encoder_blocks=1", "codec.decoder_blocks=1", "training.batch_size=2",
-    "training.crop_s=0.2", "training.workers=0", "training.log_every=1", "validation.batches=2", "validation.every=4",
+    "training.crop_s=0.2", "training.workers=0", "tracking.log_every=1", "validation.batches=2", "validation.every=4",
     "start.batches=4", "optim.warmup_steps=1", "data.impulse_responses=null", "data.validation_fraction=0.4",
 ]  # fmt: skip
 
@@ -61,13 +61,21 @@ def rows(run, key):
     return [row[key] for row in found if key in row]
 
 
-def trained(config, run, steps):
-    """A trainer after so many steps, from the codec's start."""
-    trainer = CodecTrainer(config, RunFolder(run), Accelerator(), *streams(config))
+def trained(config, steps):
+    """A task after so many steps, from the codec's start."""
+    training, validation = streams(config)
+    task = CodecTask(config, Accelerator(), build_codec_to_train(config, training), training, validation)
     for number in range(steps):
-        trainer.train_step(trainer.training.batch(number))
-        trainer.step += 1
-    return trainer
+        one_step(task, number, training.batch(number))
+    return task
+
+
+def one_step(task, number, batch):
+    """What was measured, as plain numbers."""
+    measured = {name: float(total) / weight for name, (total, weight) in task.backward(number, iter([batch])).items()}
+    finite = bool(np.isfinite(measured["grad_norm"]))
+    task.update(learning_rate(number, task.config.training.steps, task.config.optim), finite=finite)
+    return measured | {"skipped": not finite}
 
 
 def flat(module):
@@ -75,8 +83,8 @@ def flat(module):
 
 
 def weights(run, step, part="codec"):
-    state = torch.load(run / "checkpoints" / f"step_{step:06d}" / "state.pt", weights_only=True)
-    return state if part is None else state[part]
+    state = torch.load(run / "checkpoints" / f"step_{step:06d}" / "state.pt", weights_only=True)["task"]
+    return state if part is None else {name.removeprefix("codec."): v for name, v in state[part]["model"].items()}
 
 
 def test_excerpts_depend_on_seed_and_step_alone(sounds):
@@ -199,7 +207,7 @@ def test_training_improves_resumes_exactly_and_exports(sounds, tmp_path):
     assert rows(tmp_path / "cut", "loss") == rows(tmp_path / "whole", "loss")
     exported = PocketCodec.from_pretrained(tmp_path / "whole" / "codec")
     state = torch.load(tmp_path / "whole/checkpoints/step_000008/state.pt", weights_only=True)
-    for parameter, average in zip(exported.parameters(), state["ema"]["shadow_params"], strict=True):
+    for parameter, average in zip(exported.parameters(), state["task"]["codec"]["average"], strict=True):
         assert torch.equal(parameter, average)
     assert exported.latent_std.ne(1).all()
     # What validation heard is what is exported.
@@ -213,13 +221,10 @@ def test_training_improves_resumes_exactly_and_exports(sounds, tmp_path):
     assert rows(tmp_path / "whole", "val_log_magnitude")[-1] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_codec_learns_what_it_hears_again_and_again(sounds, tmp_path):
+def test_a_codec_learns_what_it_hears_again_and_again(sounds):
     config = load(sounds, "training.steps=99", "start.components=16", "optim.lr=3e-3", "optim.schedule=constant")
-    trainer = trained(config, tmp_path, 0)
-    losses = []
-    for _ in range(12):
-        losses.append(trainer.train_step(trainer.training.batch(0))["loss"])
-        trainer.step += 1
+    task = trained(config, 0)
+    losses = [one_step(task, number, task.training.batch(0))["loss"] for number in range(12)]
     assert losses[-1] < 0.7 * losses[0]  # found: 0.51
 
 
@@ -227,27 +232,26 @@ def test_rows_are_means_of_the_steps_since_the_last_one_whenever_a_run_was_stopp
     every = load(sounds, "training.steps=6", "training.save_every=4")
     assert train_codec(every, tmp_path / "every") == 0
     losses = rows(tmp_path / "every", "loss")
-    some = load(sounds, "training.steps=6", "training.save_every=4", "training.log_every=3")
+    some = load(sounds, "training.steps=6", "training.save_every=4", "tracking.log_every=3")
     assert train_codec(some, tmp_path / "some") == 0
     assert rows(tmp_path / "some", "loss") == pytest.approx([np.mean(losses[:3]), np.mean(losses[3:])])
     crash = tmp_path / "some" / "checkpoints" / "step_000006"
     crash.rename(crash.with_name(crash.name + ".unfinished"))
     assert train_codec(some, tmp_path / "some") == 0  # from step 4
-    assert rows(tmp_path / "some", "loss") == pytest.approx([np.mean(losses[:3]), np.mean(losses[4:])])
+    assert rows(tmp_path / "some", "loss") == pytest.approx([np.mean(losses[:3]), np.mean(losses[3:])])
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms(sounds, tmp_path):
+def test_the_loss_is_the_weighted_sum_of_its_terms(sounds):
     chosen = {"waveform": 2.0, "convergence": 3.0, "log_magnitude": 0.0, "mel": 7.0}
-    trainer = trained(load(sounds, f"losses={json.dumps(chosen)}"), tmp_path, 0)
-    measured = trainer.train_step(trainer.training.batch(0))
+    task = trained(load(sounds, f"losses={json.dumps(chosen)}"), 0)
+    measured = one_step(task, 0, task.training.batch(0))
     assert measured["log_magnitude"] > 0
     assert measured["loss"] == pytest.approx(sum(weight * measured[name] for name, weight in chosen.items()), rel=1e-5)
 
 
-def test_latent_noise_makes_another_codec(sounds, tmp_path):
+def test_latent_noise_makes_another_codec(sounds):
     plain, again, noisy = (
-        flat(trained(load(sounds, f"training.latent_noise={noise}"), tmp_path / str(number), 1).codec)
-        for number, noise in enumerate((0.0, 0.0, 0.2))
+        flat(trained(load(sounds, f"training.latent_noise={noise}"), 1).codec) for noise in (0.0, 0.0, 0.2)
     )
     assert torch.equal(plain, again)
     assert not torch.equal(plain, noisy)
@@ -257,27 +261,24 @@ RIVALS = {"adversarial": 3.0, "feature": 3.0, "filters": 4, "lr": 2e-3}
 
 
 @pytest.mark.parametrize("change", [{"adversarial": 30.0}, {"feature": 30.0}, {"lr": 1e-4}])
-def test_every_setting_of_the_discriminator_counts(sounds, tmp_path, change):
+def test_every_setting_of_the_discriminator_counts(sounds, change):
     """The weights act on the codec alone; the learning rate on the discriminator, and through it on the codec."""
-    first, second = (
-        trained(load(sounds, f"adversarial={json.dumps(RIVALS | each)}"), tmp_path / str(number), 1)
-        for number, each in enumerate(({}, change))
-    )
+    first, second = (trained(load(sounds, f"adversarial={json.dumps(RIVALS | each)}"), 1) for each in ({}, change))
     assert not torch.equal(flat(first.codec), flat(second.codec))
     assert torch.equal(flat(first.discriminator), flat(second.discriminator)) == ("lr" not in change)
 
 
-def test_a_step_that_is_not_finite_changes_neither_codec_nor_discriminator(sounds, tmp_path):
-    trainer = trained(load(sounds, f"adversarial={json.dumps(RIVALS)}"), tmp_path, 1)
-    before = [flat(trainer.codec), flat(trainer.discriminator)], trainer.balancer.state_dict()
-    broken = trainer.training.batch(1)
+def test_a_step_that_is_not_finite_changes_neither_codec_nor_discriminator(sounds):
+    task = trained(load(sounds, f"adversarial={json.dumps(RIVALS)}"), 1)
+    before = [flat(task.codec), flat(task.discriminator)], task.balancer.state_dict()
+    broken = task.training.batch(1)
     broken[0, 0, 500] = float("nan")
-    assert trainer.train_step(broken)["skipped"] == 1
-    after = [flat(trainer.codec), flat(trainer.discriminator)], trainer.balancer.state_dict()
+    assert one_step(task, 1, broken)["skipped"]
+    after = [flat(task.codec), flat(task.discriminator)], task.balancer.state_dict()
     assert all(map(torch.equal, before[0], after[0]))
     assert before[1] == after[1]
-    assert trainer.train_step(trainer.training.batch(2))["skipped"] == 0
-    assert not torch.equal(flat(trainer.discriminator), after[0][1])
+    assert not one_step(task, 2, task.training.batch(2))["skipped"]
+    assert not torch.equal(flat(task.discriminator), after[0][1])
 
 
 def test_fine_tuning_with_a_frozen_encoder_keeps_the_latents(sounds, tmp_path):
@@ -315,7 +316,8 @@ def test_discriminator_takes_part(sounds, tmp_path):
     resumed = weights(tmp_path / "rivals", 4, None)
     assert resumed["balancer"] == whole["balancer"]
     for part in ("codec", "discriminator"):
-        assert all(torch.equal(value, whole[part][name]) for name, value in resumed[part].items()), part
+        ours, theirs = resumed[part]["model"], whole[part]["model"]
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items()), part
 
 
 @pytest.mark.parametrize(

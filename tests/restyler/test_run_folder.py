@@ -74,10 +74,10 @@ def assert_averaged_weights(run: Path, checkpoint: str) -> None:
     state = torch.load(run / "checkpoints" / checkpoint / "state.pt", weights_only=True)
     pipeline = VocalRestylePipeline.from_pretrained(run / "pipeline")
     exported = [*pipeline.conditioner.parameters(), *pipeline.denoiser.parameters()]
-    averaged = state["ema"]["shadow_params"]
+    averaged = state["task"]["average"]
     assert len(exported) == len(averaged)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(exported, averaged, strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(averaged, state["model"].values(), strict=False))
+    assert any(not torch.equal(a, b) for a, b in zip(averaged, state["task"]["model"].values(), strict=False))
 
 
 def test_a_deleted_pipeline_comes_back(run: Path, arguments: Callable[..., list[str]]) -> None:
@@ -258,19 +258,21 @@ def test_a_checkpoint_of_another_model_is_told_in_one_line(
 ) -> None:
     file = run / "checkpoints" / "step_000003" / "state.pt"
     state = torch.load(file, weights_only=True)
-    name = next(iter(state["model"]))
+    task = state["task"]
+    name = next(iter(task["model"]))
     match part:
         case "shapes":
-            state["model"][name] = torch.zeros(3, 3)
+            task["model"][name] = torch.zeros(3, 3)
         case "names":
-            state["model"]["another"] = state["model"].pop(name)
+            task["model"]["another"] = task["model"].pop(name)
         case "average":
-            state["ema"]["shadow_params"][0] = torch.zeros(3)
+            task["average"][0] = torch.zeros(3)
         case "progress":
             state["progress"]["unknown"] = 1
         case "optimiser":
-            del state["optimiser"]
+            del task["optimiser"]
     torch.save(state, file)
+    (file.parent / "SHA256SUMS").unlink()  # with it, the checkpoint is a damaged one
     assert main(arguments(run)) == 2
     assert "step_000003: not a checkpoint of this config's model: " in error_line(capsys)
 

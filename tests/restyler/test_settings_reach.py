@@ -12,14 +12,11 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from diffusers import DPMSolverMultistepScheduler
 
 from restyler.building import build_model
-from restyler.checkpoints import RunFolder
 from restyler.config import DenoiserConfig, load_config
 from restyler.material import load_material
 from restyler.pipeline import VocalRestylePipeline
 from restyler.processes import make_accelerator
-from restyler.stopping import StopRequest
-from restyler.tracking import start_tracking
-from restyler.training import Trainer
+from restyler.training import DenoiserTask
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "tiny.yaml"
 SMALL = ["data.takes=8", "data.seconds=1", "denoiser.width=48", "denoiser.depth=1", "denoiser.heads=2"]
@@ -38,23 +35,20 @@ CHOSEN = {
     "sampling.context_s": "0.3",
     "training.reference_s": "0.4",
     "conditioner.reference_width": "24",
-    "tracking.project": "another-project",
-    "tracking.wandb": "offline",
 }
 
 
 @pytest.fixture(scope="module")
-def trainer(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+def task(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DenoiserTask]:
     folder = tmp_path_factory.mktemp("settings")
     chosen = [f"{key}={value}" for key, value in CHOSEN.items()]
     config = load_config(CONFIG, [*SMALL, *chosen, f"codec.path={model / 'codec'}", f"data.cache={folder / 'cache'}"])
     assert isinstance(config, DenoiserConfig)
-    accelerator, run = make_accelerator(config), RunFolder(folder / "run")
+    accelerator = make_accelerator(precision="no", batch_size=config.training.batch_size, parts=1)
     material = load_material(config, accelerator)
-    run.claim("config", config.model_dump(mode="json"))
     trained = build_model(config, material.codec, material.train.styles)
     trained.denoiser.set_residual_std(material.statistics.residual_std)
-    yield Trainer(config, run, accelerator, material, trained)
+    yield DenoiserTask(config, accelerator, material, trained)
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     PartialState._reset_state()
@@ -68,44 +62,37 @@ def test_the_chosen_values_are_not_those_of_tiny() -> None:
         assert usual[section][name] != chosen[section][name], key
 
 
-def test_the_optimiser_has_its_betas_and_its_weight_decay(trainer: Trainer) -> None:
-    groups = trainer.optimiser.param_groups
+def test_the_optimiser_has_its_betas_and_its_weight_decay(task: DenoiserTask) -> None:
+    groups = task.optimisation._plain_optimiser().param_groups
     assert [tuple(group["betas"]) for group in groups] == [(0.8, 0.95)] * 2
     assert [group["weight_decay"] for group in groups] == [0.07, 0.0]
 
 
-def test_the_gradient_is_cut_to_the_stated_norm(trainer: Trainer) -> None:
-    stop = StopRequest()
-    _, before, _ = trainer._step(iter(trainer._batches(0)), 0.0, stop)
-    stop.restore()
-    gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+def test_the_gradient_is_cut_to_the_stated_norm(task: DenoiserTask) -> None:
+    before, _ = task.backward(0, iter(task.batches(0)))["grad_norm"]
+    gradients = [p.grad for p in task.model.parameters() if p.grad is not None]
     after = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
     assert before > 0.02
     assert after == pytest.approx(0.01, rel=1e-3)
 
 
-def test_the_average_follows_its_decay_and_warm_up(trainer: Trainer) -> None:
-    assert trainer.ema.get_decay(1_000_000) == 0.6
-    assert trainer.ema.get_decay(4) == pytest.approx(1 - 1 / math.sqrt(4))  # 1 − (1 + 3)^(−0.5)
+def test_the_average_follows_its_decay_and_warm_up(task: DenoiserTask) -> None:
+    average = task.optimisation._ema
+    assert average is not None
+    assert average.get_decay(1_000_000) == 0.6
+    assert average.get_decay(4) == pytest.approx(1 - 1 / math.sqrt(4))  # 1 − (1 + 3)^(−0.5)
 
 
-def test_references_have_the_stated_length_and_width(trainer: Trainer) -> None:
-    batch = next(iter(trainer._batches(0)))
-    assert batch["reference"].shape[2] == round(0.4 * trainer.material.codec.frame_rate_hz)
-    assert {c.out_channels for c in trainer.model.conditioner.reference_encoder.convolutions} == {24}
+def test_references_have_the_stated_length_and_width(task: DenoiserTask) -> None:
+    batch = next(iter(task.batches(0)))
+    assert batch["reference"].shape[2] == round(0.4 * task.material.codec.frame_rate_hz)
+    assert {c.out_channels for c in task.model.conditioner.reference_encoder.convolutions} == {24}
 
 
-def test_the_exported_pipeline_samples_as_the_config_says(trainer: Trainer) -> None:
-    trainer._export()
-    pipeline = VocalRestylePipeline.from_pretrained(trainer.run.pipeline)
-    rate_hz, defaults = trainer.material.codec.frame_rate_hz, pipeline.defaults
+def test_the_exported_pipeline_samples_as_the_config_says(task: DenoiserTask, tmp_path: Path) -> None:
+    task.export(tmp_path / "pipeline", 0)
+    pipeline = VocalRestylePipeline.from_pretrained(tmp_path / "pipeline")
+    rate_hz, defaults = task.material.codec.frame_rate_hz, pipeline.defaults
     assert (defaults.window_frames, defaults.context_frames) == (round(4.0 * rate_hz), round(0.3 * rate_hz))
     assert (defaults.steps, defaults.guidance) == (7, 2.5)
     assert isinstance(pipeline.scheduler, DPMSolverMultistepScheduler)
-
-
-def test_wandb_is_told_the_project(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB__SERVICE_WAIT", "250")  # seconds for its own process to start on a busy machine
-    start_tracking(trainer.accelerator, trainer.config, trainer.run)
-    assert trainer.accelerator.get_tracker("wandb", unwrap=True).project == "another-project"
-    trainer.accelerator.end_training()

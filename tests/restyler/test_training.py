@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +29,7 @@ from restyler.pipeline import VocalRestylePipeline
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = run_path(str(ROOT / "train.py"))["main"]
 STEPS = 24
+SPEED = {"seconds", "audio_s_per_s", "data_wait", "memory_gib", "tflops_per_s"}  # what the machine decides
 SMALL = [
     "data.takes=8",
     "data.seconds=1.5",
@@ -41,6 +44,8 @@ SMALL = [
     "validation.every=8",
     "validation.examples=3",
     "validation.buckets=2",
+    "validation.takes=1",
+    "validation.take_s=1",
     "tracking.log_every=3",
 ]
 Rows = list[dict[str, Any]]
@@ -76,7 +81,7 @@ def entry_point(arguments: list[str]) -> int:
 def metrics(run: Path) -> Rows:
     """All rows, without what depends on the machine's speed."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if "second" not in key and "audio_s" not in key} for row in rows]
+    return [{key: value for key, value in row.items() if key not in SPEED} for row in rows]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -111,7 +116,9 @@ def test_metrics_have_a_row_for_every_few_steps(run: Path) -> None:
     assert [row["lr"] for row in rows] == [learning_rate(row["step"] - 1, STEPS, config.optim) for row in rows]
     assert all(row["grad_norm"] > 0 and row["skipped"] == 0 for row in rows)
     timed = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if "audio_s" in line]
-    assert timed[-1]["audio_s_per_s"] == pytest.approx(STEPS * 8 * 0.5 / timed[-1]["seconds"])
+    assert all(row.keys() >= SPEED and 0 <= row["data_wait"] <= 1 and row["memory_gib"] > 0.1 for row in timed)
+    # All steps together took no longer than the run, validation included.
+    assert sum(3 * 8 * 0.5 / row["audio_s_per_s"] for row in timed) <= timed[-1]["seconds"]
 
 
 def test_the_run_folder_holds_a_model_that_restyles(run: Path) -> None:
@@ -158,9 +165,7 @@ def test_a_killed_run_goes_on_from_its_newest_complete_checkpoint(
 ) -> None:
     """What a power cut leaves: metrics beyond the checkpoint, a torn line, and a checkpoint half written."""
     folder = tmp_path / "killed"
-    for part in ("config.json", "data.json", "metrics.jsonl", "checkpoints/step_000018/state.pt"):
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        (folder / part).write_bytes((run / part).read_bytes())
+    take_along(run, folder, "step_000018")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 25, "lo')
     torn = folder / "checkpoints" / "step_000024.unfinished"
@@ -179,25 +184,69 @@ def test_accumulation_and_workers_change_nothing_but_rounding(run: Path, setting
     assert_close_runs(run, folder)
 
 
-def test_two_processes_do_what_one_does(run: Path, settings: list[str], tmp_path: Path) -> None:
-    folder = tmp_path / "two"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "train.py", *settings, "--run-dir", str(folder)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "processes: 2, on cpu" in done.stdout  # two that know of each other, not one, and not twice one
-    assert done.stdout.count("processes: ") == 1
+def launch(config: str, *arguments: str, port: int, rank: int | None = None) -> subprocess.Popen[str]:
+    """`accelerate launch` with a file of configs/accelerate, on CPUs."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", f"configs/accelerate/{config}"]
+    command += ["--num_processes", "2", "--main_process_port", str(port)]
+    command += [] if rank is None else ["--machine_rank", str(rank)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "train.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_machines_do_what_one_process_does(run: Path, settings: list[str], tmp_path: Path) -> None:
+    """Both of them are this one; they find each other as two machines would."""
+    folder, port = tmp_path / "two", free_port()
+    machines = [launch("nodes.yaml", *settings, "--run-dir", str(folder), port=port, rank=rank) for rank in (0, 1)]
+    outputs = [machine.communicate(timeout=240)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert "processes: 2, on cpu" in outputs[0]  # two that know of each other, not one, and not twice one
+    assert "processes: " not in outputs[1]
     assert_close_runs(run, folder)
 
 
+def test_shards_take_over_from_one_process_and_hand_back(
+    run: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FSDP2 goes on from a checkpoint that was written without shards, and what it writes is resumed without them."""
+    folder = tmp_path / "sharded"
+    take_along(run, folder, "step_000018")
+    process = launch("fsdp2.yaml", *settings, "--run-dir", str(folder), port=free_port())
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "sharded over 2 processes" in output and "resuming after step 18" in output
+    assert_close_runs(run, folder)
+    shutil.rmtree(folder / "pipeline")  # what is exported anew comes from the checkpoint of all shards
+    assert entry_point([*settings, "--run-dir", str(folder)]) == 0
+    assert_close_runs(run, folder)
+
+
+def take_along(run: Path, folder: Path, checkpoint: str) -> None:
+    """What a run folder holds right after that checkpoint, and the metrics of all steps."""
+    shutil.copytree(run / "checkpoints" / checkpoint, folder / "checkpoints" / checkpoint)
+    for name in ("config.json", "data.json", "metrics.jsonl"):
+        shutil.copy(run / name, folder / name)
+
+
 def assert_close_runs(first: Path, second: Path) -> None:
-    """The same up to the order of additions, which Adam's division enlarges a little."""
+    """The same up to the order of additions: losses, audio and weights."""
     for ours, theirs in zip(metrics(first), metrics(second), strict=True):
-        assert ours == pytest.approx(theirs, rel=2e-3)
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
     ours, theirs = weights(first), weights(second)
     for name in ours:
-        assert (ours[name] - theirs[name]).norm() <= 2e-3 * ours[name].norm() + 1e-6, name
+        assert (ours[name] - theirs[name]).norm() <= 1e-3 * ours[name].norm() + 1e-6, name
 
 
 def test_wandb_offline_writes_its_files_and_metrics_do_not_change(
@@ -349,7 +398,7 @@ def test_both_paths_train_in_half_precision_with_and_without_checkpointing(
         assert VocalRestylePipeline.from_pretrained(folder / "pipeline").denoiser.config.path == path
         losses.append(metrics(folder)[-1]["val_loss"])
         state = torch.load(folder / "checkpoints" / "step_000002" / "state.pt", weights_only=True)
-        assert (state["scaler"] is not None) == (precision == "fp16")
+        assert (state["task"]["scaler"] is not None) == (precision == "fp16")
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
     if path == "bridge":  # the same first steps as the run in single precision, but for rounding
         half, single = metrics(folder)[1]["loss"], metrics(run)[1]["loss"]
