@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from restyler.sections import EmaSection, OptimSection
 
@@ -65,7 +66,7 @@ class Optimisation:
         """ema: None for a model of which no average is wanted. lr: the peak rate, where it isn't that of `optim`."""
         self.accelerator, self._clip = accelerator, optim.clip
         model.to(accelerator.device)
-        adamw = torch.optim.AdamW(list(groups), lr=optim.lr if lr is None else lr, betas=optim.betas)
+        adamw = torch.optim.AdamW(list(groups), lr=optim.lr if lr is None else lr, betas=optim.betas, fused=True)
         self.wrapped, self._optimiser = accelerator.prepare(model, adamw)
         self.model: nn.Module = accelerator.unwrap_model(self.wrapped, keep_torch_compile=False)
         self._trained = [p for group in adamw.param_groups for p in group["params"]]
@@ -80,8 +81,14 @@ class Optimisation:
 
     def clip(self, limit: float | None = None) -> torch.Tensor:
         """Limits the norm of all gradients together; the norm before that, the same in every process."""
-        norm = self.accelerator.clip_grad_norm_(self._trained, self._clip if limit is None else limit)
-        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).detach().float()
+        self.accelerator.unscale_gradients(self._optimiser)
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        total = get_total_norm(gradients, foreach=True)
+        norm = (total.full_tensor() if isinstance(total, DTensor) else total).detach().float()
+        limit = self._clip if limit is None else limit
+        if norm > limit:  # else torch's clip_grad_norm_ would multiply all of them by one
+            clip_grads_with_norm_(self._trained, limit, total, foreach=True)
+        return norm
 
     def step(self, lr: float, *, finite: bool) -> None:
         """Moves weights and average, unless the gradient isn't finite; clears the gradient."""
