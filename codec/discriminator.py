@@ -7,6 +7,8 @@ per scale, a list of feature maps; its longest window must fit into the signal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from encodec.msstftd import MultiScaleSTFTDiscriminator
@@ -30,12 +32,17 @@ def discriminator_loss(
 
 
 def generator_losses(
-    discriminator: MultiScaleSTFTDiscriminator, real: torch.Tensor, fake: torch.Tensor
+    discriminator: MultiScaleSTFTDiscriminator,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    *,
+    over_all: Callable[[torch.Tensor], torch.Tensor] = lambda mean: mean,
 ) -> dict[str, torch.Tensor]:
     """What the generator of `fake` is told, as scalars.
 
     adversarial: mean over scales of max(0, 1 − D(fake)).
     feature: mean over scales and layers of |D_layer(real) − D_layer(fake)| relative to the mean |D_layer(real)|.
+    over_all: where real and fake are one process's share of a batch, from that mean over it to the whole batch's.
 
     Their gradients reach `fake` alone: the discriminator's parameters are left untouched, and need no clearing.
     """
@@ -44,7 +51,7 @@ def generator_losses(
     with torch.no_grad():
         _, real_features = discriminator(real)
     features = [
-        F.l1_loss(of_fake, of_real) / of_real.abs().mean()
+        F.l1_loss(of_fake, of_real) / over_all(of_real.abs().mean())
         for scale_real, scale_fake in zip(real_features, fake_features, strict=True)
         for of_real, of_fake in zip(scale_real, scale_fake, strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Schedule, Validated, 
 from restyler.model_folder import write_manifest
 from restyler.optimisation import Optimisation
 from restyler.pictures import stacked
-from restyler.processes import make_accelerator, one_verdict
+from restyler.processes import make_accelerator, one_verdict, told_of_memory
 from restyler.seeds import generator, seeded
+from restyler.stopping import leave_to_parent
 from restyler.tracking import check_tracking
 
 STATISTICS_BATCHES = 50
@@ -44,15 +45,24 @@ class NoisyRoundTrip(nn.Module):
     information in digits that no denoiser will ever get right.
     """
 
-    def __init__(self, codec: PocketCodec, *, frozen_encoder: bool) -> None:
+    def __init__(
+        self,
+        codec: PocketCodec,
+        *,
+        frozen_encoder: bool,
+        over_all: Callable[[torch.Tensor], torch.Tensor] = lambda mean: mean,
+    ) -> None:
+        """over_all: from means over this process's share of the batch to those over the whole batch."""
         super().__init__()
-        self.codec, self.frozen_encoder = codec, frozen_encoder
+        self.codec, self.frozen_encoder, self.over_all = codec, frozen_encoder, over_all
 
     def forward(self, audio: torch.Tensor, noise: torch.Tensor, noise_std: torch.Tensor) -> torch.Tensor:
         """audio [batch 2 samples], noise [batch latent frames], noise_std [batch] → audio [batch 2 samples]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_encoder):
             latents = self.codec.encode_frames(audio)
-        std = latents.detach().std(dim=(0, 2), keepdim=True)
+        fixed = latents.detach()
+        mean, mean_square = self.over_all(torch.stack([fixed.mean((0, 2)), fixed.square().mean((0, 2))]))
+        std = (mean_square - mean.square()).clamp_min(0).sqrt()[:, None]
         return self.codec.decode_frames(latents + noise * std * noise_std[:, None, None])
 
 
@@ -79,6 +89,7 @@ def build_codec_to_train(config: CodecConfig, stream: ExcerptStream | None) -> P
     return codec
 
 
+@told_of_memory
 def train_codec(config: CodecConfig, run_dir: Path) -> int:
     """Trains until config.training.steps, from the newest checkpoint of the run folder where there is one; the codec
     is exported to RUN/codec with every checkpoint.
@@ -147,7 +158,7 @@ class CodecTask:
             parameter.requires_grad_(not (self.frozen and name.startswith("encoder")))
         trained = [parameter for parameter in codec.parameters() if parameter.requires_grad]
         groups = [{"params": trained, "weight_decay": config.optim.weight_decay}]
-        model = NoisyRoundTrip(codec, frozen_encoder=self.frozen)
+        model = NoisyRoundTrip(codec, frozen_encoder=self.frozen, over_all=self._mean_over_all)
         self.optimisation = Optimisation(model, groups, accelerator, config.optim, config.ema)
         self.weights = {name: weight for name, weight in config.losses.model_dump().items() if weight}
         self.rival: Optimisation | None = None
@@ -166,7 +177,8 @@ class CodecTask:
 
     def batches(self, first_step: int) -> Iterable[torch.Tensor]:
         self.training.start_step, self.training.share = first_step, self.share
-        return DataLoader(self.training, batch_size=None, num_workers=self.config.training.workers)
+        workers = self.config.training.workers
+        return DataLoader(self.training, batch_size=None, num_workers=workers, worker_init_fn=leave_to_parent)
 
     def backward(self, step: int, batches: Iterator[torch.Tensor]) -> Measured:
         """With a discriminator, its own step comes first: the codec is told what the discriminator has just learnt."""
@@ -181,13 +193,13 @@ class CodecTask:
             found[LOSS] = loss.detach()
         else:
             found |= self._rival_step(audio, output)
-            losses |= generator_losses(self.discriminator, audio, output)
+            losses |= generator_losses(self.discriminator, audio, output, over_all=self._mean_over_all)
             found |= {name: value.detach() for name, value in losses.items()}
             found[LOSS] = torch.stack([w * found[name] for name, w in self.balancer.weights.items()]).sum()
             loss = self.balancer(losses, output, over_all=self._squares_over_all)
         self.optimisation.backward(loss)
         found[GRAD_NORM] = self.optimisation.clip()
-        found["sdr_db"] = sdr_db(audio, output.detach()).median()
+        found["sdr_db"] = sdr_db(audio, output.detach()).mean()
         return {name: (value, 1.0) for name, value in found.items()}
 
     def _noise(self, step: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,6 +218,9 @@ class CodecTask:
         norm = rival.clip(math.inf)
         rival.step(chosen.lr, finite=bool(norm.isfinite()))
         return {"discriminator": loss.detach(), "discriminator_grad_norm": norm}
+
+    def _mean_over_all(self, mean: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(mean, reduction="mean")
 
     def _squares_over_all(self, squares: torch.Tensor) -> torch.Tensor:
         """The loss of the whole batch is the mean of the processes' losses, and so is its gradient."""

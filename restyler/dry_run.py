@@ -18,7 +18,7 @@ from restyler.export import check_exportable
 from restyler.flops import training_flops
 from restyler.pairs import read_pairs, style_names
 from restyler.prepared_sets import open_sets
-from restyler.synthetic import CHAINS
+from restyler.synthetic import CHAINS, VALIDATION_EVERY
 
 
 def describe(config: Config) -> str:
@@ -54,7 +54,7 @@ def describe_denoiser(config: DenoiserConfig) -> str:
     if unfetched:
         choice = choice.model_copy(update={"weights": "random"})
     codec = build_codec(choice, seed=config.seed)
-    styles, loudness_lufs, train_s, material = describe_data(config, None if unfetched else codec.fingerprint())
+    styles, loudness_lufs, epoch_examples, material = describe_data(config, None if unfetched else codec.fingerprint())
     check_exportable(config, styles, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs)
     model = build_model(config, codec, styles)
     frames, reference_frames = example_frames(config, codec)
@@ -66,7 +66,7 @@ def describe_denoiser(config: DenoiserConfig) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     example_flops = training_flops(model, batch | {"t": torch.tensor([0.5])})  # without the spectral loss
     example_s = step_s(model.to(device), batch, config, device)
-    epoch_steps = train_s / (config.training.batch_size * config.training.crop_s)
+    epoch_steps = epoch_examples / config.training.batch_size
     audio_s = config.training.batch_size * config.training.crop_s
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
@@ -80,7 +80,7 @@ def describe_denoiser(config: DenoiserConfig) -> str:
         f"audio per step {audio_s:g} s ({config.training.batch_size} × {config.training.crop_s:g} s),"
         f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
         f"computation    {config.training.batch_size * example_flops / 1e12:.3g} TFLOP per step",
-        f"epoch          {epoch_steps:.1f} steps for {train_s / 3600:.2f} h of takes; on one {device_name(device)}"
+        f"epoch          {epoch_steps:.1f} steps of {config.training.batch_size} examples; on one {device_name(device)}"
         f" {duration(epoch_steps * config.training.batch_size * example_s)}, and"
         f" {duration(config.training.steps * config.training.batch_size * example_s)} for all steps"
         f" (from one step with one example, {example_s:.3g} s; a GPU is faster with more of them)",
@@ -103,20 +103,24 @@ def device_name(device: torch.device) -> str:
 
 
 def describe_data(config: DenoiserConfig, codec_fingerprint: str | None) -> tuple[list[str], float, float, str]:
-    """Styles, loudness in LUFS, seconds of takes to train on (each mix of a take counts), and all of it in words."""
+    """Styles, loudness in LUFS, examples of an epoch, and what there is to train on in words.
+
+    An epoch: of prepared sets every segment once, with one of its mixes; of pairs as many crops as fill their length.
+    """
     data = config.data
     if isinstance(data, PreparedData):
         sets = open_sets(data, codec_fingerprint=codec_fingerprint)
         words = f"{sets.train_s / 3600:.2f} h in {sets.train.segments} segments of {len(sets.train.splits)} sets"
         words += f", {sets.validation.segments} segments to validate on"
-        return sets.styles, sets.loudness_lufs, sets.train_s, words
+        return sets.styles, sets.loudness_lufs, sets.train.segments, words
     if data.kind == "synthetic":
         words = f"{data.takes} takes of {data.seconds:g} s"
-        return sorted(CHAINS), data.loudness_lufs, data.takes * len(CHAINS) * data.seconds, words
+        trained = (data.takes - data.takes // VALIDATION_EVERY) * len(CHAINS)
+        return sorted(CHAINS), data.loudness_lufs, trained * data.seconds / config.training.crop_s, words
     pairs = read_pairs(Path(data.path), validation_fraction=data.validation_fraction)
     lengths_s = {path: duration_s(path) for path in {pair.raw for pair in pairs}}
     train_s = sum(lengths_s[pair.raw] for pair in pairs if pair.split == "train")
-    return style_names(pairs), data.loudness_lufs, train_s, f"{len(pairs)} pairs"
+    return style_names(pairs), data.loudness_lufs, train_s / config.training.crop_s, f"{len(pairs)} pairs"
 
 
 def count(module: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from accelerate.utils import find_executable_batch_size
 from torch.utils.data import default_collate
 
@@ -50,7 +51,8 @@ def largest_executable(task: Task, examples: TrainingExamples, batch_size: int) 
 
     def attempt(size: int) -> int:
         for step in range(3):  # the second one finds the optimiser's moments in memory
-            task.backward(step, iter([default_collate([examples[number] for number in range(size)])]))
+            batch = default_collate([examples[number] for number in range(size)])
+            task.backward(step, iter([batch | {"t": torch.ones(size)}]))  # with the spectral loss, where there is one
             task.update(0.0, finite=True)
         return size
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from accelerate.utils.memory import should_reduce_batch_size
 from safetensors import SafetensorError
 from tqdm import tqdm
 
@@ -143,42 +142,25 @@ class Loop:
         self.run, self.accelerator, self.tracking = run, accelerator, tracking
         self.main = accelerator.is_main_process
         self.progress, self.pace = Progress(), Pace()
+        self._told: dict[str, str] = {}  # digests of the sounds that the trackers know, by name
         self._resume()
 
     def run_to_end(self) -> int:
         """The exit code: 0 when done, 128 + signal when stopped, with a checkpoint of the last finished step.
 
-        Raises InputError for data that can't be read, a run that diverges, a full disk, and too little memory.
+        Raises InputError for data that can't be read, a run that diverges, and a full disk.
         """
-        try:
-            return self._run()
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or should_reduce_batch_size(error):
-                raise InputError(
-                    f"out of memory at step {self.progress.step + 1} on {self.accelerator.device}; raise"
-                    " training.accumulation (the same batch in more parts), set training.gradient_checkpointing=true,"
-                    " or shard the weights over processes (configs/accelerate/fsdp2.yaml);"
-                    " restyler train CONFIG --find-batch-size tells what fits"
-                ) from None
-            raise
-
-    def _run(self) -> int:
         progress, schedule = self.progress, self.schedule
-        if progress.step:  # it was deleted, or a kill came between checkpoint and export?
-            there = self.task.exported_step(self.run.path / self.task.product)
-            (there,) = broadcast_object_list([there])
-            if there != progress.step:
-                self._export()
         stop = StopRequest()
         started = time.monotonic() - progress.seconds
-        batches = self._timed(in_step(plainly(self.task.batches(progress.step)), self.accelerator))
+        batches = in_step(self._timed(plainly(self.task.batches(progress.step))), self.accelerator)
         with ExitStack() as ending:
             ending.callback(stop.restore)
             bar = ending.enter_context(
                 tqdm(total=schedule.steps, initial=progress.step, unit="step", mininterval=1.0, disable=not self.main)
             )
-            if progress.step == 0:  # untrained: what later values are to be compared with
-                self._validate()
+            if not self.resumed:  # what later values are to be compared with, and may never be surpassed
+                self._save(self._validate())
             while progress.step < schedule.steps:
                 stopped = self._step(batches, stop)
                 progress.seconds = time.monotonic() - started
@@ -189,6 +171,7 @@ class Loop:
                 score = None
                 if done or progress.step % schedule.validate_every == 0:
                     score = self._validate()
+                    stopped = stopped or self._is_asked(stop)  # hearing takes may take a while
                 if done or stopped or progress.step % schedule.save_every == 0 or self._is_best(score):
                     self._save(score)
                 if stopped and not done:
@@ -279,14 +262,32 @@ class Loop:
         """Writes down what validation finds; the value that the best weights are chosen by."""
         found = self.task.validate()
         self._log(found.values)
-        if self.main and (found.sounds or found.pictures):
-            replace_folder(self.run.path / "heard", lambda folder: _keep(found, folder, self.progress.step))
-            if self.tracking is not None:
-                self.tracking.sounds(found.sounds, self.progress.step)
-                self.tracking.pictures(found.pictures, self.progress.step)
+        with one_verdict():
+            if self.main and (found.sounds or found.pictures):
+                self._show(found)
         # What is heard, the main process hears alone.
         (score,) = broadcast_object_list([found.values.get(self.schedule.best) if found.whole else None])
         return score
+
+    def _show(self, found: Validated) -> None:
+        """Keeps the newest sounds and pictures, and tells the trackers of those that they don't know yet."""
+        heard, step = self.run.path / "heard", self.progress.step
+        try:
+            replace_folder(heard, lambda folder: _keep(found, folder, step))
+        except OSError as error:
+            raise InputError(f"{heard}: can't be written: {error.strerror or error}") from None
+        if self.tracking is None:
+            return
+        known = self._told
+        new = {name: sound for name, sound in found.sounds.items() if known.get(name) != _digest(sound)}
+        self._told = known | {name: _digest(sound) for name, sound in new.items()}
+        self.tracking.sounds(new, step)
+        self.tracking.pictures(found.pictures, step)
+
+    def _is_asked(self, stop: StopRequest) -> bool:
+        """Whether any process was asked to stop."""
+        request = torch.tensor(float(stop.signal is not None), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(request, reduction="sum") > 0)
 
     def _is_best(self, score: float | None) -> bool:
         return score is not None and math.isfinite(score) and score < self.progress.best
@@ -310,46 +311,62 @@ class Loop:
             if self.main:
                 usable = score if score is not None and math.isfinite(score) else None
                 self.run.save(self.progress.step, state, keep=self.schedule.keep, score=usable)
-        self._export(best=best)
+        self._export(self.task.product)
+        if best:
+            self._export(BEST)
 
-    def _export(self, *, best: bool = False) -> None:
-        product, kept = self.run.path / self.task.product, self.run.path / BEST
+    def _export(self, name: str) -> None:
+        folder = self.run.path / name
         with one_verdict():
             try:
-                self.task.export(product, self.progress.step)
-                if best and self.main:
-                    replace_folder(kept, lambda folder: _copy(product, folder))
+                self.task.export(folder, self.progress.step)
             except (OSError, SafetensorError) as error:
-                reason = " ".join(str(error).split())
-                raise InputError(
-                    f"{product}: can't be written, the checkpoint of this step is safe: {reason}"
-                ) from None
+                raise InputError(f"{folder}: can't be written; the checkpoint is safe: {_line(error)}") from None
 
     def _resume(self) -> None:
+        """Goes on from the newest intact checkpoint. What it and the best one were exported to is made anew where it is
+        missing, damaged or of another step: deleted, or a kill came between checkpoint and export."""
+        places: list[Path | None] = [None, None]
+        stale = [False, False]
         with one_verdict():
-            place: Path | None = None
             if self.main:
-                place, _, remarks = self.run.newest_intact(set_aside=True)
+                places[1], _, remarks = self.run.newest_intact(set_aside=True)
                 for remark in remarks:
                     print(remark)
-        (place,) = broadcast_object_list([place])
-        if self.main:
-            self.run.forget_after(step_of(place) if place else -1)
-        if place is None:
-            return
+                best = self.run.best()
+                places[0] = best[0] if best else None
+                for index, name in enumerate((BEST, self.task.product)):
+                    place, there = places[index], self.task.exported_step(self.run.path / name)
+                    stale[index] = place is not None and there != step_of(place)
+                self.run.forget_after(step_of(places[1]) if places[1] else -1)
+        places, stale = broadcast_object_list([places, stale])
+        self.resumed = places[1] is not None
+        if places[0] is not None and stale[0]:
+            self._load(places[0])
+            self._export(BEST)
+        if places[1] is not None:
+            self._load(places[1])
+        if stale[1]:
+            self._export(self.task.product)
+        if self.resumed:
+            tell(self.accelerator, f"resuming after step {self.progress.step} from {places[1]}")
+
+    def _load(self, place: Path) -> None:
         with one_verdict():
             state = self.run.load(place)
             try:
                 self.task.load(state["task"])
                 self.progress = Progress(**state["progress"])
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(f"{place}: not a checkpoint of this config's model: {reason}") from None
-        tell(self.accelerator, f"resuming after step {self.progress.step} from {place}")
+                raise InputError(f"{place}: not a checkpoint of this config's model: {_line(error)}") from None
 
 
-def _copy(product: Path, folder: Path) -> None:
-    shutil.copytree(product, folder)
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _digest(sound: Waveform) -> str:
+    return hashlib.sha256(sound.samples.cpu().numpy().tobytes()).hexdigest()
 
 
 def _keep(found: Validated, folder: Path, step: int) -> None:

@@ -107,10 +107,8 @@ class Optimisation:
         assert self._ema is not None
         self._ema.store(self._parts())
         self._ema.copy_to(self._parts())
-        try:
-            yield
-        finally:
-            self._ema.restore(self._parts())
+        yield  # what is raised inside ends the run: nothing is put back then
+        self._ema.restore(self._parts())
 
     def _parts(self) -> list[torch.Tensor]:
         """This process's part of every weight: all of it, or its shard; as views, to be changed in place."""
@@ -131,7 +129,7 @@ class Optimisation:
         average = self._ema
         return {
             "model": self.weights(),
-            "optimiser": get_optimizer_state_dict(self.model, self._plain_optimiser(), options=WHOLE),
+            "optimiser": self._moments(),
             "average": self._averages(average) if average else None,
             "averaged_steps": average.optimization_step if average else 0,
             "scaler": scaler.state_dict() if scaler else None,
@@ -141,7 +139,8 @@ class Optimisation:
         """Raises RuntimeError, ValueError, KeyError, TypeError or AttributeError for the state of another model."""
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self.model, state["model"], options=options)
-        set_optimizer_state_dict(self.model, self._plain_optimiser(), state["optimiser"], options=options)
+        if state["optimiser"] is not None:
+            set_optimizer_state_dict(self.model, self._plain_optimiser(), state["optimiser"], options=options)
         if self._ema is not None:
             weights = list(self.model.parameters())
             if [tensor.shape for tensor in state["average"]] != [weight.shape for weight in weights]:
@@ -151,6 +150,13 @@ class Optimisation:
             self._ema.optimization_step = state["averaged_steps"]
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _moments(self) -> dict[str, Any] | None:
+        """AdamW's state; None before its first step (asked for it then, torch would make one up by taking a step)."""
+        if not self._plain_optimiser().state:
+            return None
+        moments: dict[str, Any] = get_optimizer_state_dict(self.model, self._plain_optimiser(), options=WHOLE)
+        return moments
 
     def _averages(self, ema: EMAModel) -> list[torch.Tensor]:
         """Whole, on the CPU, in the order of the model's weights; for every process to call."""

@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs, gather_object
+from accelerate.utils import (
+    DistributedType,
+    DynamoBackend,
+    FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
+    gather_object,
+)
+from accelerate.utils.memory import should_reduce_batch_size
 
 from audio.errors import InputError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 FIRST_TO_TELL_S = 20.0
 ENCODING_TIMEOUT = timedelta(hours=24)  # processes wait for each other while a large set is encoded for the first time
@@ -36,6 +45,14 @@ def make_accelerator(*, precision: str, batch_size: int, parts: int) -> Accelera
             f"{launched} processes were launched, and Accelerate runs {accelerator.num_processes}: without a GPU"
             " it needs ACCELERATE_USE_CPU=true"
         )
+    if accelerator.gradient_accumulation_steps != 1 or accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise InputError(
+            "the launcher's own config asks for gradient accumulation or compilation: leave both to"
+            " training.accumulation and training.compile"
+        )
+    on_gpu = accelerator.device.type == "cuda"  # where Accelerate is content with emulation
+    if precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(f"training.precision: {torch.cuda.get_device_name()} has no bf16; fp16 works")
     _shard_if_asked(accelerator)
     if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it silently
         raise InputError("training.precision: fp16 needs a GPU; no and bf16 work on a CPU")
@@ -69,6 +86,25 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
 
 
+def told_of_memory(work: Callable[P, T]) -> Callable[P, T]:
+    """Around a whole training: running out of memory raises InputError, with what to change."""
+
+    @wraps(work)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or should_reduce_batch_size(error):
+                raise InputError(
+                    "out of memory; raise training.accumulation (the same batch in more parts), set"
+                    " training.gradient_checkpointing=true, or shard the weights over processes"
+                    " (configs/accelerate/fsdp2.yaml); restyler train CONFIG --find-batch-size tells what fits"
+                ) from None
+            raise
+
+    return checked
+
+
 def tell(accelerator: Accelerator, line: str) -> None:
     """Prints a line once: `Accelerator.print` does on every machine."""
     if accelerator.is_main_process:
@@ -94,6 +130,9 @@ def one_verdict() -> Iterator[None]:
 def in_step(batches: Iterable[T], accelerator: Accelerator) -> Iterator[T]:
     """The batches of this process, of which every process has as many; an InputError that any of them meets is raised
     by all at the same batch, so that none is left waiting for another's gradient."""
+    if accelerator.num_processes == 1:
+        yield from batches
+        return
     iterator = iter(batches)
     while True:
         problem, batch = "", None

@@ -6,7 +6,8 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +50,7 @@ class Tracking:
     """
 
     def __init__(self, at_wandb: AtWandb | None, in_tensorboard: InTensorBoard | None) -> None:
-        self._places = [place for place in (at_wandb, in_tensorboard) if place is not None]
+        self._places: list[AtWandb | InTensorBoard] = [place for place in (at_wandb, in_tensorboard) if place]
 
     @classmethod
     def begin(
@@ -63,27 +64,35 @@ class Tracking:
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """What is None or not finite is left out: a gap in a curve says it best."""
         finite = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
-        for place in self._places if finite else ():
-            place.scalars(finite, step)
+        if finite:
+            self._tell(lambda place: place.scalars(finite, step))
 
     def sounds(self, sounds: Mapping[str, Waveform], step: int) -> None:
         """To be played; 16 bit, so whatever is beyond full scale is cut off."""
-        for place in self._places if sounds else ():
-            place.sounds(sounds, step)
+        if sounds:
+            self._tell(lambda place: place.sounds(sounds, step))
 
     def pictures(self, pictures: Mapping[str, Image], step: int) -> None:
-        for place in self._places if pictures else ():
-            place.pictures(pictures, step)
+        if pictures:
+            self._tell(lambda place: place.pictures(pictures, step))
 
     def model(self, folder: Path, step: int) -> None:
         """The model in `folder`, as it is now, as an artifact at wandb. TensorBoard has nothing like it."""
-        for place in self._places:
-            place.model(folder, step)
+        self._tell(lambda place: place.model(folder, step))
 
     def close(self, *, failed: bool = False) -> None:
         """Returns when all of it is written. failed: wandb shows such runs as failed."""
-        for place in self._places:
-            place.close(failed=failed)
+        self._tell(lambda place: place.close(failed=failed))
+
+    def _tell(self, call: Callable[[AtWandb | InTensorBoard], None]) -> None:
+        """A record that fails is no reason to lose hours of training: it is told no more, and a line says so. The run's
+        own metrics.jsonl has everything."""
+        for place in list(self._places):
+            try:
+                call(place)
+            except Exception as error:  # their services, networks and disks fail in ways without number
+                self._places.remove(place)
+                print(f"{place.name} failed and is told no more of this run: {_line(error)}", file=sys.stderr)
 
     def __enter__(self) -> Tracking:
         return self
@@ -96,6 +105,8 @@ class Tracking:
 
 class AtWandb:
     """A run of wandb, online or in files for a later `wandb sync`."""
+
+    name = "wandb"
 
     def __init__(self, section: TrackingSection, run: RunFolder, facts: dict[str, Any]) -> None:
         import wandb
@@ -111,6 +122,8 @@ class AtWandb:
                 id=run.identity(),
                 resume="allow",
                 allow_val_change=True,  # a resumed run may be on another machine
+                # What a run ran on is in its config; wandb would add the names of host and user, paths and arguments.
+                settings=wandb.Settings(x_disable_meta=True, disable_git=True, console="off", host="-"),
             )
         except wandb.Error as error:
             raise InputError(f"tracking.wandb: {section.wandb} can't be begun: {_line(error)}") from None
@@ -155,6 +168,8 @@ class AtWandb:
 
 class InTensorBoard:
     """Event files in a folder; the first is made with the first thing that is written."""
+
+    name = "TensorBoard"
 
     def __init__(self, run: RunFolder, facts: dict[str, Any]) -> None:
         self._folder, self._facts = run.path / "tensorboard", facts

@@ -38,7 +38,7 @@ def run(argv: Sequence[str] | None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values to change, as YAML")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="folder of the run; runs/<CONFIG> if not given")
     rehearsal = parser.add_mutually_exclusive_group()
-    rehearsal.add_argument("--dry-run", action="store_true", help="print config, sizes, memory and time; write nothing")
+    rehearsal.add_argument("--dry-run", action="store_true", help="print config, sizes, memory, time; write nothing")
     rehearsal.add_argument(
         "--find-batch-size", action="store_true", help="print how many examples fit into memory at once; train nothing"
     )

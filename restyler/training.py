@@ -24,10 +24,12 @@ from restyler.flops import peak_flops, training_flops
 from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Schedule, Validated, tracked
 from restyler.material import Material, load_material
 from restyler.optimisation import Optimisation, parameter_groups
-from restyler.processes import make_accelerator, one_verdict, tell
+from restyler.processes import in_step, make_accelerator, one_verdict, tell, told_of_memory
+from restyler.stopping import leave_to_parent
 from restyler.tracking import check_tracking
 
 
+@told_of_memory
 def train(config: DenoiserConfig, run_dir: Path) -> int:
     """Trains until config.training.steps, from the newest checkpoint of the run folder where there is one.
 
@@ -60,6 +62,9 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
             for change in run.claim("config", facts, changeable=CHANGEABLE_ON_RESUME):
                 print(f"changed since this run began: {change}")
             run.claim("data", material.facts)
+    if material.auditions:
+        lengths_s = [take.raw.samples.shape[1] / take.raw.sample_rate for take in material.auditions]
+        tell(accelerator, f"restyled at each validation: {len(lengths_s)} takes, {sum(lengths_s):.1f} s in all")
     schedule = make_schedule(config, material, model, accelerator)
     task = DenoiserTask(config, accelerator, material, model)
     facts = {"config": facts | {"data_facts": material.facts}, "environment": environment(accelerator.device)}
@@ -116,6 +121,7 @@ class DenoiserTask:
             TrainingExamples(self.material.train, self.config),
             sampler=sampler,
             num_workers=training.workers,
+            worker_init_fn=leave_to_parent,
             batch_size=sampler.share // training.accumulation,
             pin_memory=accelerator.device.type == "cuda",
         )
@@ -168,10 +174,9 @@ class DenoiserTask:
         first = rounds * share * accelerator.process_index
         mine = [number % len(examples) for number in range(first, first + rounds * share)]
         found: list[tuple[int, float]] = []
-        with one_verdict():
-            for batch in DataLoader(examples, sampler=mine, batch_size=share):
-                losses = self.optimisation.model(send_to_device(batch, accelerator.device))
-                found += zip(batch["number"].tolist(), losses.tolist(), strict=True)
+        for batch in in_step(DataLoader(examples, sampler=mine, batch_size=share), accelerator):
+            losses = self.optimisation.model(send_to_device(batch, accelerator.device))
+            found += zip(batch["number"].tolist(), losses.tolist(), strict=True)
         by_bucket: list[list[float]] = [[] for _ in range(settings.buckets)]
         for number, loss in sorted(dict(gather_object(found)).items()):
             by_bucket[number % settings.buckets].append(loss)

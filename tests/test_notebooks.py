@@ -16,7 +16,7 @@ NOTEBOOK = ROOT / "notebooks" / "train_on_your_mixes.ipynb"
 TINY = [
     "conditioner.embed_dim=64", "conditioner.reference_width=32", "denoiser.width=48", "denoiser.depth=1",
     "denoiser.heads=2", "training.steps=2", "training.batch_size=2", "training.crop_s=0.5", "training.reference_s=0.4",
-    "training.precision=no", "training.workers=0", "training.save_every=2", "validation.every=2",
+    "training.workers=0", "training.save_every=2", "validation.every=2",
     "validation.examples=1", "validation.takes=1", "validation.take_s=1", "validation.seeds=2", "tracking.log_every=1",
 ]  # fmt: skip
 
@@ -34,8 +34,8 @@ def test_every_cell_runs_on_a_users_folders(tmp_path: Path) -> None:
     (settings,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     folders = {"RAW": "raw", "MIX": "mix", "SET": "set", "RUN": "run"}
     settings.source += "".join(f"\n{name} = {str(tmp_path / folder)!r}" for name, folder in folders.items())
-    settings.source += f"\nSTART = []\nSETTINGS = {TINY!r}"
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
+    settings.source += f"\nREPOSITORY = {str(ROOT)!r}\nSTART = []\nSETTINGS = {TINY!r}"
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     assert (tmp_path / "set" / "report.html").exists()
     assert len(list((tmp_path / "run" / "mixes").rglob("mix_*.wav"))) == 4

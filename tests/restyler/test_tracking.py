@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import platform
 import subprocess
 import sys
 import time
@@ -113,6 +114,27 @@ def test_wandb_has_both_attempts_as_one_run_with_what_it_is_about(tracked: Track
         config = about["config"]["update"]
         assert (config["optim"], config["environment"]) == ({"lr": 0.1}, {"cpus": 7})
     assert [of_kind(records, "exit")[0].get("exit_code", 0) for records in tracked.wandb] == [1, 0]
+
+
+def test_wandb_is_told_nothing_of_whose_machine_it_is(tracked: Tracked) -> None:
+    """wandb would by itself: host, user, paths, arguments, the remote of git."""
+    told = json.dumps([record for records in tracked.wandb for record in records if record["type"] != "files"])
+    for secret in (platform.node(), sys.executable, str(Path.cwd()), *sys.argv[1:]):
+        assert len(secret) < 4 or secret not in told, secret
+
+
+def test_a_record_that_fails_is_told_no_more_and_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    tracking = Tracking.begin(section(tensorboard=True), run, config={}, environment={})
+    run.path.mkdir()
+    (run.path / "tensorboard").write_text("a file where its folder should be")
+    for step in (1, 2):
+        tracking.scalars({"loss": 1.0}, step)
+    tracking.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("TensorBoard failed and is told no more of this run: ")
 
 
 def test_wandb_loses_no_row_of_a_run_that_went_back_in_steps(tracked: Tracked) -> None:

@@ -142,20 +142,25 @@ def test_a_finished_run_stays_as_it_is(run: Path, settings: list[str]) -> None:
     assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
 
 
-def test_a_run_stopped_by_sigterm_goes_on_as_if_nothing_had_happened(
-    run: Path, settings: list[str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+    run: Path, settings: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
+    """The signal goes to all processes of the run, the readers of examples too, as launchers and terminals send it; and
+    without readers it goes on."""
     folder = tmp_path / "stopped"
-    command = [sys.executable, "train.py", *settings, "--run-dir", str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "train.py", *settings, "training.workers=2", "--run-dir", str(folder)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     log = folder / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and '"step": 3' in log.read_text()):
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, output
-    (checkpoint,) = (folder / "checkpoints").iterdir()
-    assert 3 <= int(checkpoint.name.removeprefix("step_")) < STEPS
+    assert process.returncode == 128 + number, output
+    newest = max(int(path.name.removeprefix("step_")) for path in (folder / "checkpoints").iterdir())
+    assert 3 <= newest < STEPS
     assert entry_point([*settings, "--run-dir", str(folder)]) == 0
     assert_same_run(run, folder)
 
