@@ -15,7 +15,7 @@ import soundfile
 
 from audio.presets import read_presets, training_names
 from restyler.pairs import read_pairs
-from restyler.phrases import Phrase, Piece, Recording, find_recordings, plan_phrases, read_phrase
+from restyler.phrases import Recording, find_recordings, plan_phrases, read_phrase
 from restyler.synthesis_plan import plan_preset_takes
 from restyler.synthesize import main
 
@@ -211,15 +211,6 @@ def test_short_recordings_are_joined_and_long_ones_cut(voices: Path) -> None:
     assert any(piece.start_s > 0 for phrase in phrases for piece in phrase.pieces)
 
 
-def test_singers_with_like_names_keep_their_own_files(tmp_path: Path) -> None:
-    for singer in ("Ann B", "Ann-B", "Ann?B"):
-        (tmp_path / singer).mkdir()
-        soundfile.write(tmp_path / singer / "take.wav", np.ones(RATE_HZ), RATE_HZ)
-    twice = [tmp_path, tmp_path / "Ann B" / "take.wav"]
-    phrases = plan_phrases(find_recordings(twice, None), passes=2, shift_probability=0.5, seed=0)
-    assert len({phrase.key for phrase in phrases}) == len(phrases) == 6
-
-
 def test_a_phrase_is_its_recordings_in_a_row(voices: Path) -> None:
     for phrase in plan_phrases(find_recordings([voices], None), passes=1, shift_probability=0, seed=2):
         take = read_phrase(phrase, RATE_HZ)
@@ -368,19 +359,6 @@ def test_an_unusable_recording_is_named_before_anything_is_written(
     *_, error = capsys.readouterr().err.splitlines()
     assert "zzz.wav: " in error and complaint in error
     assert not (tmp_path / "pairs").exists()
-
-
-def test_a_piece_reads_no_more_than_its_stretch(voices: Path) -> None:
-    """Damage after a piece does not matter to it."""
-    path = voices / "bert" / "zzz.wav"
-    soundfile.write(path, syllables(30, 44100, 1), 44100, subtype="FLOAT")
-    recording = Recording(path, "bert", 30.0, "")
-    phrase = Phrase("one", (Piece(recording, 10.0, 12.5, 0.2),), speed=1.0)
-    before = read_phrase(phrase, RATE_HZ)
-    sound, _ = soundfile.read(path)
-    sound[13 * 44100 :] = np.nan
-    soundfile.write(path, sound, 44100, subtype="FLOAT")
-    assert bool((read_phrase(phrase, RATE_HZ).samples == before.samples).all())
 
 
 def test_a_singer_whose_name_tags_cannot_hold_is_refused(

@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 
 from audio.singing import demo_take
 from audio.waveform import Waveform
-from restyler.building import build_model
 from restyler.config import load_config
 from restyler.optimisation import learning_rate
 from restyler.pipeline import VocalRestylePipeline
@@ -324,66 +323,6 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_finally_refused(
     rows = [row for row in metrics(tmp_path / "run") if "loss" in row]
     assert [row["skipped"] for row in rows] == [0, 1, 2, 3, 4]
     assert all(row["loss"] is None for row in rows[1:])  # a skipped step has no loss to average
-
-
-def test_dry_run_prints_sizes_and_writes_nothing(
-    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fresh = [text for text in settings if not text.startswith("data.cache")] + [f"data.cache={tmp_path / 'cache'}"]
-    assert entry_point([*fresh, "--dry-run", "--run-dir", str(tmp_path / "run")]) == 0
-    assert list(tmp_path.iterdir()) == []
-    output = capsys.readouterr().out
-    config = load_config(ROOT / "configs/tiny.yaml", fresh[1:])
-    codec = VocalRestylePipeline.from_pretrained(Path(config.codec.path).parent).codec
-    model = build_model(config, codec, ["bright", "dark hall", "echo"])
-    for module in (codec, model.conditioner, model.denoiser):
-        assert f"{sum(p.numel() for p in module.parameters()):,} parameters" in output
-    assert "audio per step 4 s (8 × 0.5 s)" in output
-    assert "crop_s: 0.5" in output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["configs/none.yaml"], "configs/none.yaml: the config can't be read: No such file or directory"),
-        (["configs/pocket.yaml", "data.path=/nowhere"], "/nowhere: there is no such folder of pairs"),
-        (["configs/tiny.yaml", "codec.path=/nowhere"], "codec.path: no pocket codec can be read from /nowhere"),
-        (["configs/tiny.yaml", "denoiser.heads=7"], "denoiser: the width is divisible by twice the heads"),
-        (["configs/tiny.yaml", "optim.lr=x", "seed=y"], "optim.lr: should be a valid number"),
-        (["configs/tiny.yaml", "--no-such-option"], "unrecognized arguments: --no-such-option"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    settings: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    if not any(text.startswith("codec.path") for text in arguments):
-        arguments = [*arguments, *(text for text in settings if text.startswith("codec.path"))]
-    assert entry_point([*arguments, "--dry-run"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
-
-
-def test_an_unwritable_run_folder_is_told(
-    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    assert entry_point([*settings, "--run-dir", str(tmp_path / "file" / "run")]) == 2
-    assert "not usable as a run folder" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has half precision with a scaler")
-def test_fp16_without_a_gpu_is_refused(settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [text for text in settings if not text.startswith("training.precision")]
-    assert entry_point([*arguments, "training.precision=fp16", "--run-dir", str(tmp_path)]) == 2
-    assert "training.precision: fp16 needs a GPU" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_batch_that_can_not_be_shared_is_told(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [text for text in settings if not text.startswith("training.batch_size")]
-    assert entry_point([*arguments, "training.batch_size=7", "training.accumulation=2"]) == 2
-    assert "batch_size (7) is not a multiple of accumulation (2)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["bridge", "noise"])
