@@ -33,7 +33,6 @@ def batch_that_fits(config: DenoiserConfig) -> str:
     material.codec.to(accelerator.device)
     model = build_model(config, material.codec, material.train.styles)
     task = DenoiserTask(whole, accelerator, material, model)
-    task.validate()  # as training begins: it needs memory too, and an allocator may keep it
     examples = TrainingExamples(material.train, config)
     fits = largest_executable(task, examples, batch_size)
     lines = [f"on {accelerator.device}, {fits} of {batch_size} examples of {config.training.crop_s:g} s fit at once:"]

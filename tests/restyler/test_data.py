@@ -372,7 +372,7 @@ def test_validation_repeats_itself_and_pairs_the_times(train: LatentPairs, confi
     buckets = config.validation.buckets
     assert len(first) == config.validation.examples * buckets
     takes = [first[number] for number in range(buckets, 2 * buckets)]
-    assert [int(example["bucket"]) for example in takes] == list(range(buckets))
+    assert [int(example["number"]) for example in takes] == list(range(buckets, 2 * buckets))
     assert [float(example["t"]) for example in takes] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     for example, other in zip(takes, (again[n] for n in range(buckets, 2 * buckets)), strict=True):
         for name in ("raw", "noise", "sigma", "reference"):

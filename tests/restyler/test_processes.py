@@ -76,6 +76,7 @@ def test_damage_that_one_process_meets_in_training_ends_both_and_is_told_once(
     arguments = ["configs/tiny.yaml", f"data={{kind: prepared, sets: [{prepared}]}}", f"codec.path={model / 'codec'}"]
     arguments += ["denoiser.width=48", "denoiser.depth=1", "denoiser.heads=2", "training.precision=no"]
     arguments += ["training.batch_size=4", "training.crop_s=0.3", "training.workers=1", "validation.examples=1"]
+    arguments += ["validation.takes=0"]
     (line,) = launched_errors([*arguments, "--run-dir", str(tmp_path / "run")])
     what = "the checksum is not that of what was written; restyler prepare … --verify makes it anew"
     assert line == f"error: {shard}: damaged: segment s{met:05d}, raw: {what}"

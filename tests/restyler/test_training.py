@@ -141,7 +141,7 @@ def test_a_finished_run_stays_as_it_is(run: Path, settings: list[str]) -> None:
     assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     run: Path, settings: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
