@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.takes=8", "data.seconds=1.5", "denoiser.width=96", "denoiser.depth=4", "denoiser.heads=2",
-    "training.crop_s=0.7", "training.reference_s=0.4", "training.precision=no", "training.steps=2",
+    "training.crop_s=1.4", "training.reference_s=0.4", "training.precision=no", "training.steps=2",
     "validation.examples=1", "validation.takes=0",
 ]  # fmt: skip
 SCRIPT = """
@@ -39,7 +39,7 @@ def limited(mib: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
 def test_out_of_memory_is_told_with_what_to_change(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
     shared = [f"data.cache={tmp_path / 'cache'}", "training.batch_size=256"]
-    failed = limited(400, [*shared, "--run-dir", str(tmp_path / "run")])
+    failed = limited(800, [*shared, "--run-dir", str(tmp_path / "run")])
     assert failed.returncode == 2, failed.stderr
     (line,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
     assert "out of memory; raise training.accumulation" in line
@@ -50,7 +50,7 @@ def test_out_of_memory_is_told_with_what_to_change(tmp_path: Path) -> None:
 def test_more_memory_holds_larger_parts(tmp_path: Path) -> None:
     shared = [f"data.cache={tmp_path / 'cache'}", "training.batch_size=256"]
     sizes = []
-    for mib in (1200, 400):  # the first one encodes the takes too
+    for mib in (2400, 800):  # the first one encodes the takes too
         found = limited(mib, [*shared, "--find-batch-size"])
         assert found.returncode == 0, found.stderr
         sizes.append(int(found.stdout.split(" of 256 examples")[0].split()[-1]))
