@@ -68,9 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         audio_s = config.training.batch_size * config.training.crop_s
         step_s = statistics.median(audio_s / row["audio_s_per_s"] for row in rows)
         print(f"\n{options.config.stem}, batch {config.training.batch_size} × {config.training.crop_s:g} s, {device}")
-        print(
-            f"  {'bare forward and backward':34} {1000 * bare_s:10.1f} ms, {after_s / before_s - 1:+.1%} from before to after"
-        )
+        drift = f"{after_s / before_s - 1:+.1%} from before to after"
+        print(f"  {'bare forward and backward':34} {1000 * bare_s:10.1f} ms, {drift}")
         print(f"  {'step of training':34} {1000 * step_s:10.1f} ms, {step_s / bare_s - 1:+.1%}")
         print(f"  {'share of waiting for data':34} {max(row['data_wait'] for row in rows):10.2%}")
         print(f"  {'computation':34} {rows[-1]['tflops_per_s']:10.3g} TFLOP/s{_mfu(rows[-1])}")
