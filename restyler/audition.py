@@ -6,7 +6,6 @@ out. Here everything is done as for a listener: whole sampling, the codec, and d
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -21,12 +20,11 @@ from audio.waveform import Waveform
 from codec.base import LatentCodec
 from restyler.bench_diversity import spread_of
 from restyler.metrics import loudness_dynamics_distance, spectral_distance
-from restyler.pictures import spectrogram_db, spectrogram_png
+from restyler.pictures import stacked
 from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import TRUE_PEAK_CEILING_DB
 
 MEASURES = ("mss_lr", "mss_ms", "mldr")
-GAP_PIXELS = 4  # between the spectrograms of a picture
 
 
 @dataclass(frozen=True)
@@ -151,14 +149,5 @@ def levelled(waveform: Waveform, loudness_lufs: float) -> Waveform | None:
 
 
 def picture(raw: Waveform, mix: Waveform, ours: Waveform | None) -> Image.Image:
-    """Spectrograms below one another, in colours that mean the same level in all; the last is dark without `ours`."""
-    silence = torch.zeros_like(raw.samples)
-    sides = [raw.samples, mix.samples, silence if ours is None else ours.samples]
-    densities = [spectrogram_db(samples.numpy(), raw.sample_rate) for samples in sides]
-    top_db = max(float(density.max()) for density in densities[:2])
-    images = [Image.open(io.BytesIO(spectrogram_png(density, top_db))).convert("RGB") for density in densities]
-    width, height = images[0].size
-    stacked = Image.new("RGB", (width, 3 * height + 2 * GAP_PIXELS), "white")
-    for number, image in enumerate(images):
-        stacked.paste(image, (0, number * (height + GAP_PIXELS)))
-    return stacked
+    """Their spectrograms; the last is dark without `ours`."""
+    return stacked([raw, mix], [ours or Waveform(torch.zeros_like(raw.samples), raw.sample_rate)])

@@ -8,7 +8,6 @@ A last table says how far the mixes of one take lie apart.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from restyler.metrics import SpectralDistance, spectral_distance
 from restyler.model_folder import BUNDLED
 from restyler.pairs import Pair, read_pairs
 from restyler.pipeline import VocalRestylePipeline
+from restyler.processes import peak_memory_gib
 from restyler.rendering import load_model
 from restyler.settings import ANY_STYLE
 from restyler.sing import random_take
@@ -86,8 +86,7 @@ def print_speed(pipeline: VocalRestylePipeline, seconds: int) -> None:
 
 
 def print_memory() -> None:
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
-    print(f"\n{'peak memory of all this':34} {peak_gib:8.2f} GiB")
+    print(f"\n{'peak memory of all this':34} {peak_memory_gib(torch.device('cpu')):8.2f} GiB")
 
 
 def median_s(work: Callable[[], object], repeats: int = 3) -> float:

@@ -25,9 +25,10 @@ import torch
 from accelerate.utils import send_to_device
 from torch.utils.data import default_collate
 
-from restyler.building import build_model
+from restyler.building import build_model, compile_blocks
 from restyler.command import Parser, command, integer
 from restyler.config import DenoiserConfig, load_config
+from restyler.devices import pick_device
 from restyler.draws import TrainingExamples
 from restyler.dry_run import device_name
 from restyler.material import load_material
@@ -73,15 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"  {'step of training':34} {1000 * step_s:10.1f} ms, {step_s / bare_s - 1:+.1%}")
         print(f"  {'share of waiting for data':34} {max(row['data_wait'] for row in rows):10.2%}")
         print(f"  {'computation':34} {rows[-1]['tflops_per_s']:10.3g} TFLOP/s{_mfu(rows[-1])}")
-        print(f"  {'peak memory':34} {peak_memory_gib(torch.device(config_device())):10.2f} GiB")
+        print(f"  {'peak memory':34} {peak_memory_gib(pick_device('auto')):10.2f} GiB")
         one, many = (launched_rate(options.config, settings, place, n) for n in (1, options.processes))
         name, efficiency = f"{options.processes} processes", many / one / options.processes
         print(f"  {name:34} {many / one:10.2f} × one, efficiency {efficiency:.0%}")
     return 0
-
-
-def config_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _mfu(row: dict[str, Any]) -> str:
@@ -97,8 +94,7 @@ def bare_step_s(config: DenoiserConfig, steps: int) -> tuple[float, str]:
     material = load_material(config, accelerator)
     model = build_model(config, material.codec.to(accelerator.device), material.train.styles).to(accelerator.device)
     if training.compile:
-        for block in model.denoiser.blocks:
-            block.compile()
+        compile_blocks(model)
     examples = TrainingExamples(material.train, config)
     size = training.batch_size // training.accumulation
     parts = [
@@ -129,7 +125,7 @@ def launched_rate(config: Path, settings: Sequence[str], place: str, processes: 
     """Seconds of audio a second, of `restyler train` by so many processes with one thread each."""
     run = Path(place) / f"processes_{processes}"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if config_device() == "cpu":
+    if pick_device("auto").type == "cpu":
         environment |= {"ACCELERATE_USE_CPU": "true"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [*launch, "-m", "restyler.train", str(config), *settings, "--run-dir", str(run)]

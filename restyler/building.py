@@ -114,6 +114,12 @@ def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -
     return TrainingModel(conditioner, denoiser, SpectralLoss(codec, config.spectral) if config.spectral else None)
 
 
+def compile_blocks(model: TrainingModel) -> None:
+    """The denoiser's blocks by torch.compile; one compilation serves all of them."""
+    for block in model.denoiser.blocks:
+        block.compile()
+
+
 def _take_weights(conditioner: StyleConditioner, denoiser: Denoiser, path: str) -> None:
     """Weights of the model at `path`; a style that it does not know keeps its own random embedding."""
     model = VocalRestylePipeline.from_pretrained(BUNDLED if path == "bundled" else Path(path))

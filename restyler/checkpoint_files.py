@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from restyler.command import one_line
+
 STATE, FACTS, SUMS = "state.pt", "facts.json", "SHA256SUMS"
 
 
@@ -89,10 +91,8 @@ def read_state(checkpoint: Path, digest_of: Callable[[Path], str]) -> dict[str, 
         # Mapped, all processes of a machine share one copy, and those that move it to a GPU keep none.
         state: dict[str, Any] = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many types for damaged archives
-        reason = " ".join(str(error).split())[:200]
-        raise DamagedError(
-            f"{'' if checked else 'it has no checksum, and '}{STATE} can't be loaded: {reason}"
-        ) from None
+        unchecked = "" if checked else "it has no checksum, and "
+        raise DamagedError(f"{unchecked}{STATE} can't be loaded: {one_line(error)[:200]}") from None
     return state
 
 

@@ -52,7 +52,6 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.pipeline = path / "pipeline"
         self._metrics = path / "metrics.jsonl"
         self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # signature and SHA-256 of a file
 
@@ -251,14 +250,6 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} → {"optim.lr": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _nearest_existing(path: Path) -> Path:

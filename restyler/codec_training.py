@@ -25,8 +25,8 @@ from restyler.codec_config import CodecConfig, FineTuneSection
 from restyler.codec_data import ExcerptStream, excerpt_streams
 from restyler.codec_start import latent_statistics, start_from_principal_components
 from restyler.environment import environment
-from restyler.export import STEP, exported_step
-from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Schedule, Validated, tracked
+from restyler.export import STEP
+from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Validated, claim, tracked
 from restyler.model_folder import write_manifest
 from restyler.optimisation import Optimisation
 from restyler.pictures import stacked
@@ -116,24 +116,11 @@ def train_codec(config: CodecConfig, run_dir: Path) -> int:
             crop_s=training.crop_s,
         )
         codec = build_codec_to_train(config, None if run.newest() else streams[0])
-    with one_verdict():
-        if accelerator.is_main_process:
-            for change in run.claim("config", facts, changeable=CHANGEABLE_ON_RESUME):
-                print(f"changed since this run began: {change}")
+    claim(run, accelerator, facts)
     task = CodecTask(config, accelerator, codec, *streams)
-    schedule = Schedule(
-        steps=training.steps,
-        save_every=training.save_every,
-        keep=training.keep,
-        validate_every=config.validation.every,
-        log_every=config.tracking.log_every,
-        max_skipped=training.max_skipped,
-        best=config.validation.best,
-        audio_s_per_step=training.batch_size * training.crop_s,
-    )
     about = {"config": facts, "environment": environment(accelerator.device)}
     with tracked(config.tracking, run, about, accelerator) as tracking:
-        return Loop(task, schedule, config.optim, run, accelerator, tracking).run_to_end()
+        return Loop(task, config, run, accelerator, tracking).run_to_end()
 
 
 class CodecTask:
@@ -224,7 +211,7 @@ class CodecTask:
 
     def _squares_over_all(self, squares: torch.Tensor) -> torch.Tensor:
         """The loss of the whole batch is the mean of the processes' losses, and so is its gradient."""
-        return self.accelerator.reduce(squares, reduction="sum") / self.accelerator.num_processes**2
+        return self._mean_over_all(squares) / self.accelerator.num_processes
 
     def update(self, lr: float, *, finite: bool) -> None:
         self.optimisation.step(lr, finite=finite)
@@ -244,7 +231,7 @@ class CodecTask:
                 for name, side in (("original", audio), ("decoded", output)) if number == 0 else ():
                     sounds[name] = Waveform(torch.cat(list(side.cpu()), dim=-1), self.codec.sample_rate)
         means = {name: sum(column) / len(column) for name, column in found.items()}
-        return Validated(means, sounds, {"original over decoded": stacked(list(sounds.values()))})
+        return Validated(means, sounds, {"original over decoded": stacked([sounds["original"]], [sounds["decoded"]])})
 
     @torch.no_grad()
     def export(self, folder: Path, step: int) -> None:
@@ -263,9 +250,6 @@ class CodecTask:
             (fresh / STEP).write_text(str(step))
 
         replace_folder(folder, write)
-
-    def exported_step(self, folder: Path) -> int | None:
-        return exported_step(folder)
 
     def state(self) -> dict[str, Any]:
         state = {"codec": self.optimisation.state()}

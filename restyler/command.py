@@ -146,6 +146,11 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
+def one_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return " ".join(str(error).split())
+
+
 def shown(text: object) -> str:
     """Text for one line of a terminal: a file name may hold line feeds, escapes, or bytes that are no UTF-8."""
     return str(text) if str(text).isprintable() else repr(str(text))

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from audio.errors import InputError
 from audio.io import write_text_atomic
-from restyler.sections import Loudness, Positive, PositiveFloat, Section
+from restyler.sections import Loudness, Positive, PositiveFloat, Section, first_mistake
 
 if TYPE_CHECKING:  # a codec brings diffusers with it, which those who only move files need not wait for
     from codec.base import LatentCodec
@@ -103,8 +103,7 @@ def parse_index(data: bytes, source: str) -> DatasetIndex:
     try:
         return DatasetIndex.model_validate_json(data)
     except ValidationError as error:
-        (item, *_) = error.errors()
-        place = ".".join(map(str, item["loc"])) or "it"
+        place, item = first_mistake(error)
         if place == "format" and item["type"] == "literal_error":
             raise InputError(f"{source}: format {item['input']!r}; this version reads format {FORMAT}") from None
         reason = item["msg"].removeprefix("Value error, ").removeprefix("Input ")

@@ -14,6 +14,7 @@ from codec.pocket import PocketCodec
 from restyler.building import TrainingModel, build_codec, build_model, example_frames
 from restyler.codec_config import CodecConfig
 from restyler.config import Config, DenoiserConfig, EncodecChoice, PreparedData
+from restyler.devices import pick_device
 from restyler.export import check_exportable
 from restyler.flops import training_flops
 from restyler.pairs import read_pairs, style_names
@@ -63,7 +64,7 @@ def describe_denoiser(config: DenoiserConfig) -> str:
     share = config.training.batch_size // config.training.accumulation
     batch = dearest_batch(config, codec.latent_dim, frames, reference_frames)
     per_example = saved_bytes(model, batch, config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device("auto")
     example_flops = training_flops(model, batch | {"t": torch.tensor([0.5])})  # without the spectral loss
     example_s = step_s(model.to(device), batch, config, device)
     epoch_steps = epoch_examples / config.training.batch_size

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from audio.errors import InputError
 from audio.waveform import Waveform
 from restyler.dataset_index import Sha256
-from restyler.sections import Loudness, Positive, Section
+from restyler.sections import Loudness, Positive, Section, first_mistake
 from restyler.storage import Storage
 
 LISTENING = "listening.json"
@@ -67,8 +67,7 @@ def parse_listening(data: bytes, source: str) -> ListeningIndex:
     try:
         return ListeningIndex.model_validate_json(data)
     except ValidationError as error:
-        (item, *_) = error.errors()
-        place = ".".join(map(str, item["loc"])) or "it"
+        place, _ = first_mistake(error)
         raise InputError(f"{source}: no list of takes for listening that this version reads: {place}") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -21,11 +22,15 @@ from tqdm import tqdm
 from audio.errors import InputError
 from audio.io import write
 from audio.waveform import Waveform
-from restyler.checkpoints import RunFolder, replace_folder, step_of
+from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder, replace_folder, step_of
+from restyler.codec_config import CodecConfig
+from restyler.command import one_line
+from restyler.config import DenoiserConfig
 from restyler.draws import plainly
+from restyler.export import exported_step
 from restyler.optimisation import learning_rate
 from restyler.processes import in_step, one_verdict, peak_memory_gib, tell
-from restyler.sections import OptimSection, TrackingSection
+from restyler.sections import TrackingSection
 from restyler.stopping import StopRequest
 from restyler.tracking import Tracking
 
@@ -47,19 +52,12 @@ class Validated:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """When things happen, in steps. best: the name of the value in `Validated` by which the best weights are kept."""
+class Computation:
+    """What the network itself computes in a step, over all processes, and what their devices could at most, in FLOP and
+    FLOP/s; None where that isn't known."""
 
-    steps: int
-    save_every: int
-    keep: int
-    validate_every: int
-    log_every: int
-    max_skipped: int
-    best: str
-    audio_s_per_step: float  # over all processes
-    flops_per_step: float | None = None
-    peak_flops: float | None = None  # of all devices together
+    flops_per_step: float
+    peak_flops: float | None
 
 
 class Task(Protocol):
@@ -82,9 +80,6 @@ class Task(Protocol):
 
     def export(self, folder: Path, step: int) -> None:
         """Writes the averaged weights as what users load."""
-
-    def exported_step(self, folder: Path) -> int | None:
-        """Whose weights `folder` holds, whole; None where there are none."""
 
     def state(self) -> dict[str, Any]:
         """All that a later run needs to go on bit by bit."""
@@ -114,6 +109,16 @@ class Pace:
     waiting_s: float = 0.0
 
 
+def claim(run: RunFolder, accelerator: Accelerator, config: dict[str, Any], data: dict[str, Any] | None = None) -> None:
+    """Binds the run folder to the config, and to the data where what they are is known; tells what has changed."""
+    with one_verdict():
+        if accelerator.is_main_process:
+            for change in run.claim("config", config, changeable=CHANGEABLE_ON_RESUME):
+                print(f"changed since this run began: {change}")
+            if data is not None:
+                run.claim("data", data)
+
+
 @contextmanager
 def tracked(
     section: TrackingSection, run: RunFolder, facts: dict[str, Any], accelerator: Accelerator
@@ -131,14 +136,14 @@ class Loop:
     def __init__(
         self,
         task: Task,
-        schedule: Schedule,
-        optim: OptimSection,
+        config: DenoiserConfig | CodecConfig,
         run: RunFolder,
         accelerator: Accelerator,
         tracking: Tracking | None,
+        computation: Computation | None = None,
     ) -> None:
         """tracking: on the main process alone."""
-        self.task, self.schedule, self.optim = task, schedule, optim
+        self.task, self.config, self.computation = task, config, computation
         self.run, self.accelerator, self.tracking = run, accelerator, tracking
         self.main = accelerator.is_main_process
         self.progress, self.pace = Progress(), Pace()
@@ -150,29 +155,30 @@ class Loop:
 
         Raises InputError for data that can't be read, a run that diverges, and a full disk.
         """
-        progress, schedule = self.progress, self.schedule
+        progress, config = self.progress, self.config
+        steps = config.training.steps
         stop = StopRequest()
         started = time.monotonic() - progress.seconds
         batches = in_step(self._timed(plainly(self.task.batches(progress.step))), self.accelerator)
         with ExitStack() as ending:
             ending.callback(stop.restore)
             bar = ending.enter_context(
-                tqdm(total=schedule.steps, initial=progress.step, unit="step", mininterval=1.0, disable=not self.main)
+                tqdm(total=steps, initial=progress.step, unit="step", mininterval=1.0, disable=not self.main)
             )
             if not self.resumed:  # what later values are to be compared with, and may never be surpassed
                 self._save(self._validate())
-            while progress.step < schedule.steps:
+            while progress.step < steps:
                 stopped = self._step(batches, stop)
                 progress.seconds = time.monotonic() - started
                 bar.update()
-                done = progress.step == schedule.steps
-                if done or progress.step % schedule.log_every == 0:
+                done = progress.step == steps
+                if done or progress.step % config.tracking.log_every == 0:
                     bar.set_postfix(loss=f"{self._log_training():.4f}")
                 score = None
-                if done or progress.step % schedule.validate_every == 0:
+                if done or progress.step % config.validation.every == 0:
                     score = self._validate()
                     stopped = stopped or self._is_asked(stop)  # hearing takes may take a while
-                if done or stopped or progress.step % schedule.save_every == 0 or self._is_best(score):
+                if done or stopped or progress.step % config.training.save_every == 0 or self._is_best(score):
                     self._save(score)
                 if stopped and not done:
                     return 128 + (stop.signal or signal.SIGTERM)
@@ -195,7 +201,7 @@ class Loop:
     def _step(self, batches: Iterator[Any], stop: StopRequest) -> bool:
         """One step over the global batch; whether any process was asked to stop."""
         progress, began = self.progress, time.monotonic()
-        lr = learning_rate(progress.step, self.schedule.steps, self.optim)
+        lr = learning_rate(progress.step, self.config.training.steps, self.config.optim)
         measured = self.task.backward(progress.step, batches)
         values, stopped = self._shared(measured, stop)
         finite = all(math.isfinite(values[name]) for name in (LOSS, GRAD_NORM))
@@ -233,7 +239,7 @@ class Loop:
             return
         progress.skipped += 1
         progress.skipped_in_a_row += 1
-        if progress.skipped_in_a_row > self.schedule.max_skipped:
+        if progress.skipped_in_a_row > self.config.training.max_skipped:
             newest = self.run.newest()
             raise InputError(
                 f"{self.run.path}: loss or gradient was not finite for {progress.skipped_in_a_row} steps"
@@ -243,17 +249,17 @@ class Loop:
 
     def _log_training(self) -> float:
         """A row of means since the last one, with how fast it went; the mean loss."""
-        progress, pace, schedule = self.progress, self.pace, self.schedule
+        progress, pace, training = self.progress, self.pace, self.config.training
         row = {LOSS: math.nan, GRAD_NORM: math.nan}  # where every step was skipped
         row |= {name: total / progress.weights[name] for name, total in progress.sums.items()}
         row |= {"skipped": progress.skipped, "seconds": progress.seconds}
-        row |= {"audio_s_per_s": pace.steps * schedule.audio_s_per_step / pace.training_s}
+        row |= {"audio_s_per_s": pace.steps * training.batch_size * training.crop_s / pace.training_s}
         row |= {"data_wait": pace.waiting_s / pace.training_s, "memory_gib": peak_memory_gib(self.accelerator.device)}
-        if schedule.flops_per_step is not None:
-            flops_per_s = pace.steps * schedule.flops_per_step / pace.training_s
+        if self.computation is not None:
+            flops_per_s = pace.steps * self.computation.flops_per_step / pace.training_s
             row["tflops_per_s"] = flops_per_s / 1e12
-            if schedule.peak_flops is not None:
-                row["mfu"] = flops_per_s / schedule.peak_flops
+            if self.computation.peak_flops is not None:
+                row["mfu"] = flops_per_s / self.computation.peak_flops
         self._log(row)
         progress.sums, progress.weights, self.pace = {}, {}, Pace()
         return row[LOSS]
@@ -266,7 +272,7 @@ class Loop:
             if self.main and (found.sounds or found.pictures):
                 self._show(found)
         # What is heard, the main process hears alone.
-        (score,) = broadcast_object_list([found.values.get(self.schedule.best) if found.whole else None])
+        (score,) = broadcast_object_list([found.values.get(self.config.validation.best) if found.whole else None])
         return score
 
     def _show(self, found: Validated) -> None:
@@ -310,18 +316,27 @@ class Loop:
         with one_verdict():
             if self.main:
                 usable = score if score is not None and math.isfinite(score) else None
-                self.run.save(self.progress.step, state, keep=self.schedule.keep, score=usable)
+                self.run.save(self.progress.step, state, keep=self.config.training.keep, score=usable)
         self._export(self.task.product)
         if best:
-            self._export(BEST)
+            with one_verdict(), self._writing(BEST) as folder:
+                if self.main:
+                    replace_folder(folder, self._copy_product)
+
+    def _copy_product(self, folder: Path) -> None:
+        shutil.copytree(self.run.path / self.task.product, folder)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        folder = self.run.path / name
+        try:
+            yield folder
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{folder}: can't be written; the checkpoint is safe: {one_line(error)[:200]}") from None
 
     def _export(self, name: str) -> None:
-        folder = self.run.path / name
-        with one_verdict():
-            try:
-                self.task.export(folder, self.progress.step)
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{folder}: can't be written; the checkpoint is safe: {_line(error)}") from None
+        with one_verdict(), self._writing(name) as folder:
+            self.task.export(folder, self.progress.step)
 
     def _resume(self) -> None:
         """Goes on from the newest intact checkpoint. What it and the best one were exported to is made anew where it is
@@ -336,7 +351,7 @@ class Loop:
                 best = self.run.best()
                 places[0] = best[0] if best else None
                 for index, name in enumerate((BEST, self.task.product)):
-                    place, there = places[index], self.task.exported_step(self.run.path / name)
+                    place, there = places[index], exported_step(self.run.path / name)
                     stale[index] = place is not None and there != step_of(place)
                 self.run.forget_after(step_of(places[1]) if places[1] else -1)
         places, stale = broadcast_object_list([places, stale])
@@ -358,11 +373,7 @@ class Loop:
                 self.task.load(state["task"])
                 self.progress = Progress(**state["progress"])
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(f"{place}: not a checkpoint of this config's model: {_line(error)}") from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+                raise InputError(f"{place}: not a checkpoint of this config's model: {one_line(error)[:200]}") from None
 
 
 def _digest(sound: Waveform) -> str:

@@ -128,7 +128,7 @@ class Optimisation:
         scaler = self.accelerator.scaler
         average = self._ema
         return {
-            "model": self.weights(),
+            "model": get_model_state_dict(self.model, options=WHOLE),
             "optimiser": self._moments(),
             "average": self._averages(average) if average else None,
             "averaged_steps": average.optimization_step if average else 0,

@@ -20,6 +20,7 @@ HIGHEST_HZ = 20_000.0
 DYNAMIC_RANGE_DB = 80.0
 WINDOW_SAMPLES = 2048
 SHORTEST_HOP_SAMPLES = 256
+GAP_PIXELS = 4  # between spectrograms that are stacked
 
 # Dark to light, evenly spaced; lightness only rises, so that level reads in grey print and without colour vision.
 COLOURS = ((6, 6, 18), (38, 18, 74), (92, 26, 110), (158, 42, 100), (217, 78, 72), (246, 143, 64), (252, 214, 140))
@@ -71,13 +72,18 @@ def spectrogram_png(density_db: Array, top_db: float) -> bytes:
     return file.getvalue()
 
 
-def stacked(waveforms: Sequence[Waveform]) -> Image.Image:
-    """Spectrograms of stereo waveforms, one below the other under one scale, a bright line between them."""
-    densities = [spectrogram_db(waveform.samples.cpu().numpy(), waveform.sample_rate) for waveform in waveforms]
-    top_db = max(float(density.max()) for density in densities)
-    line = np.full((1, densities[0].shape[1]), top_db)
-    rows = [row for density in densities for row in (density, line)][:-1]
-    return spectrogram_image(np.concatenate(rows), top_db)
+def stacked(references: Sequence[Waveform], estimates: Sequence[Waveform]) -> Image.Image:
+    """Spectrograms of stereo waveforms of one length, one below the other, in colours that mean the same level in all:
+    the brightest is the loudest of the references."""
+    sides = [*references, *estimates]
+    densities = [spectrogram_db(side.samples.cpu().numpy(), side.sample_rate) for side in sides]
+    top_db = max(float(density.max()) for density in densities[: len(references)])
+    images = [spectrogram_image(density, top_db).convert("RGB") for density in densities]
+    width, height = images[0].size
+    whole = Image.new("RGB", (width, len(images) * (height + GAP_PIXELS) - GAP_PIXELS), "white")
+    for number, image in enumerate(images):
+        whole.paste(image, (0, number * (height + GAP_PIXELS)))
+    return whole
 
 
 def spectrogram_image(density_db: Array, top_db: float) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -83,7 +84,8 @@ def peak_memory_gib(device: torch.device) -> float:
     """The most that this process has held: tensors on a GPU, else all its memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def told_of_memory(work: Callable[P, T]) -> Callable[P, T]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -16,6 +16,12 @@ Loudness = Annotated[float, Field(ge=-70, le=0)]
 
 class Section(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def first_mistake(error: ValidationError) -> tuple[str, dict[str, Any]]:
+    """Where the first mistake of a JSON document is, dotted («it» for the whole), and what pydantic says of it."""
+    item: dict[str, Any] = {**error.errors()[0]}
+    return ".".join(map(str, item["loc"])) or "it", item
 
 
 class OptimSection(Section):

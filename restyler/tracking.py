@@ -19,6 +19,7 @@ import soundfile
 from audio.errors import InputError
 from audio.waveform import Waveform
 from restyler.checkpoints import RunFolder, step_of
+from restyler.command import one_line
 from restyler.sections import TrackingSection
 
 if TYPE_CHECKING:  # both are slow to import, and most runs need neither
@@ -40,7 +41,7 @@ def check_tracking(section: TrackingSection) -> None:
     try:
         wandb.login()
     except wandb.Error as error:
-        raise InputError(f"tracking.wandb: online needs a login, and wandb says: {_line(error)}") from None
+        raise InputError(f"tracking.wandb: online needs a login, and wandb says: {one_line(error)}") from None
 
 
 class Tracking:
@@ -92,7 +93,7 @@ class Tracking:
                 call(place)
             except Exception as error:  # their services, networks and disks fail in ways without number
                 self._places.remove(place)
-                print(f"{place.name} failed and is told no more of this run: {_line(error)}", file=sys.stderr)
+                print(f"{place.name} failed and is told no more of this run: {one_line(error)}", file=sys.stderr)
 
     def __enter__(self) -> Tracking:
         return self
@@ -126,7 +127,7 @@ class AtWandb:
                 settings=wandb.Settings(x_disable_meta=True, disable_git=True, console="off", host="-"),
             )
         except wandb.Error as error:
-            raise InputError(f"tracking.wandb: {section.wandb} can't be begun: {_line(error)}") from None
+            raise InputError(f"tracking.wandb: {section.wandb} can't be begun: {one_line(error)}") from None
         # wandb drops a row whose own step is below the last one's, and a run that is resumed from an older checkpoint
         # goes back in steps: so its own step counts rows, and ours is a value that all others are drawn over.
         self._run.define_metric("step", hidden=True)
@@ -227,7 +228,3 @@ class InTensorBoard:
     def close(self, *, failed: bool) -> None:
         if self._opened is not None:
             self._opened.close()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

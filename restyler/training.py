@@ -14,14 +14,14 @@ from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader, default_collate
 
 from restyler.audition import Auditions
-from restyler.building import TrainingModel, build_model
+from restyler.building import TrainingModel, build_model, compile_blocks
 from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder
 from restyler.config import DenoiserConfig
 from restyler.draws import ShareSampler, TrainingExamples, ValidationExamples
 from restyler.environment import environment
-from restyler.export import export_pipeline, exported_step, make_pipeline
+from restyler.export import export_pipeline, make_pipeline
 from restyler.flops import peak_flops, training_flops
-from restyler.loop import GRAD_NORM, LOSS, Loop, Measured, Schedule, Validated, tracked
+from restyler.loop import GRAD_NORM, LOSS, Computation, Loop, Measured, Validated, claim, tracked
 from restyler.material import Material, load_material
 from restyler.optimisation import Optimisation, parameter_groups
 from restyler.processes import in_step, make_accelerator, one_verdict, tell, told_of_memory
@@ -57,40 +57,27 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
     model = build_model(config, material.codec, material.train.styles)
     if config.start.kind == "random":  # a saved model keeps the scale that its weights were trained in
         model.denoiser.set_residual_std(material.statistics.residual_std)
-    with one_verdict():
-        if accelerator.is_main_process:
-            for change in run.claim("config", facts, changeable=CHANGEABLE_ON_RESUME):
-                print(f"changed since this run began: {change}")
-            run.claim("data", material.facts)
+    claim(run, accelerator, facts, material.facts)
     if material.auditions:
         lengths_s = [take.raw.samples.shape[1] / take.raw.sample_rate for take in material.auditions]
         tell(accelerator, f"restyled at each validation: {len(lengths_s)} takes, {sum(lengths_s):.1f} s in all")
-    schedule = make_schedule(config, material, model, accelerator)
+    computation = computation_of(config, material, model, accelerator)
     task = DenoiserTask(config, accelerator, material, model)
     facts = {"config": facts | {"data_facts": material.facts}, "environment": environment(accelerator.device)}
     with tracked(config.tracking, run, facts, accelerator) as tracking:
-        return Loop(task, schedule, config.optim, run, accelerator, tracking).run_to_end()
+        return Loop(task, config, run, accelerator, tracking, computation).run_to_end()
 
 
-def make_schedule(
+def computation_of(
     config: DenoiserConfig, material: Material, model: TrainingModel, accelerator: Accelerator
-) -> Schedule:
-    training, validation = config.training, config.validation
+) -> Computation:
+    training = config.training
     card = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
     peak = peak_flops(card, training.precision)
     # One example at any time but the start: the network's share, without the decoding of a spectral loss.
     example = default_collate([TrainingExamples(material.train, config)[0]]) | {"t": torch.tensor([0.5])}
-    return Schedule(
-        steps=training.steps,
-        save_every=training.save_every,
-        keep=training.keep,
-        validate_every=validation.every,
-        log_every=config.tracking.log_every,
-        max_skipped=training.max_skipped,
-        best=validation.best,
-        audio_s_per_step=training.batch_size * training.crop_s,
-        flops_per_step=training.batch_size * training_flops(model, example),
-        peak_flops=peak * accelerator.num_processes if peak else None,
+    return Computation(
+        training.batch_size * training_flops(model, example), peak * accelerator.num_processes if peak else None
     )
 
 
@@ -104,8 +91,7 @@ class DenoiserTask:
     ) -> None:
         self.config, self.accelerator, self.material, self.model = config, accelerator, material, model
         if config.training.compile:
-            for block in model.denoiser.blocks:  # one compilation serves all of them
-                block.compile()
+            compile_blocks(model)
         groups = parameter_groups(model, config.optim.weight_decay)
         self.optimisation = Optimisation(model, groups, accelerator, config.optim, config.ema)
         self.auditions = None
@@ -200,9 +186,6 @@ class DenoiserTask:
             weights = self.optimisation.weights()
         if self.accelerator.is_main_process:
             export_pipeline(folder, self._pipeline(weights), step=step)
-
-    def exported_step(self, folder: Path) -> int | None:
-        return exported_step(folder)
 
     def state(self) -> dict[str, Any]:
         return self.optimisation.state()

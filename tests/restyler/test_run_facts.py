@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audio.errors import InputError
-from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder, flatten
+from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder
 from restyler.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -91,3 +91,11 @@ def test_differences_of_lists_show_what_is_another(tmp_path: Path) -> None:
     assert told([{"path": "/new", "weight": 2}, *sets]) == "data.sets: with {'path': '/new', 'weight': 2}"
     assert told(sets[1:]) == "data.sets: without {'path': '/sets/a', 'weight': 1}"
     assert told([*sets, sets[0]]) == "data.sets: with {'path': '/sets/a', 'weight': 1}"
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 1}} → {"optim.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
