@@ -27,6 +27,7 @@ from restyler.takes import AUDIO_SUFFIXES
 
 LONGEST_RESPONSE_S = 1.0
 SILENT_PEAK = 1e-3
+BAND_EDGE = 2 ** (1 / 96) - 1  # width of the slope of a band limit over its frequency
 
 
 def find_audio(folder: Path) -> list[Path]:
@@ -149,10 +150,17 @@ class ExcerptStream(IterableDataset[torch.Tensor]):
         return vary(excerpt, rng, self.impulse_responses, self.sample_rate) if self.augment else excerpt
 
 
+def band_limited(audio: np.ndarray, *, limit_hz: float, sample_rate: int) -> np.ndarray:
+    """Audio [channels samples] without what lies above `limit_hz`; the slope is an eighth of a semitone wide."""
+    spectrum = np.fft.rfft(audio)
+    frequencies = np.fft.rfftfreq(audio.shape[1], 1 / sample_rate)
+    return np.fft.irfft(spectrum * np.clip((limit_hz - frequencies) / (limit_hz * BAND_EDGE), 0, 1), audio.shape[1])
+
+
 def vary(
     audio: np.ndarray, rng: np.random.Generator, impulse_responses: Sequence[np.ndarray], sample_rate: int
 ) -> np.ndarray:
-    """One excerpt [2 samples] under random tilt, room, width, noise floor, fade and level."""
+    """One excerpt [2 samples] under random tilt, room, width, noise floor, band limit, fade and level."""
     samples = audio.shape[1]
     if impulse_responses and rng.random() < 0.35:
         response = impulse_responses[int(rng.integers(len(impulse_responses)))]
@@ -175,6 +183,8 @@ def vary(
         noise[1] += rng.uniform(0, 3) * noise[0]
         noise *= 10 ** (rng.uniform(-75, -25) / 20) / max(float(noise.std()), 1e-12)
         audio = audio + noise * max(float(np.abs(audio).max()), 1e-3)
+    if rng.random() < 0.25:  # nothing above a frequency, as in what once was an MP3 or had a lower sample rate
+        audio = band_limited(audio, limit_hz=rng.uniform(9_000, 20_000), sample_rate=sample_rate)
     if rng.random() < 0.15:  # silence, suddenly or slowly
         edge, length = int(rng.integers(samples)), int(rng.integers(1, samples // 2))
         fade = np.clip((edge - np.arange(samples)) / length + 0.5, 0, 1)
