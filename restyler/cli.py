@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("restyler.demo", "sing a demo take and restyle it into four different mixes"),
     "sample": ("restyler.sample", "restyle raw vocal takes"),
     "styles": ("restyler.styles", "list the styles of a model"),
+    "evaluate": ("restyler.evaluate.command", "score a model or rendered files against finished mixes"),
     "train": ("restyler.train", "train on pairs of raw takes and mixes"),
     "prepare": ("restyler.prepare.command", "make a training set of latents from raw takes and finished mixes"),
     "join": ("restyler.join", "make one folder of pairs from several"),

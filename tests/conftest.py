@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from audio.parts_vocal_chain import values_of
+from audio.presets import read_presets
+from restyler.evaluate.mean_preset import RAW_COLUMNS
+
 ENVIRONMENT_VARIABLE = "VOCAL_RESTYLER_DATA"
 
 # The same examples every time: a suite that fails now and then is soon believed no more.
@@ -83,4 +87,8 @@ def read_only_presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw[:, 31:55] *= 0.2
     np.save(folder / "raw_params.npy", raw)
     np.save(folder / "train_index.npy", np.array([0, 1, 2, 3, 5, 6, 8, 9]))
+    values = [values_of(chain, seed=0) for chain in read_presets(folder / "decoded.csv").values()]
+    for name, column in RAW_COLUMNS.items():  # of the released ones, every column follows its raw parameter
+        raw[:, column] = [row[name] for row in values]
+    np.save(folder / "raw_params.npy", raw)
     return folder / "decoded.csv"

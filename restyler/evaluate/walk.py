@@ -1,0 +1,113 @@
+"""Every pair through every row, each result kept at once; what is there already is not done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audio.errors import InputError
+from audio.io import make_folder, read, write, write_text_atomic
+from audio.waveform import Waveform
+from restyler.command import shown
+from restyler.evaluate.evaluation_set import Entry, Song
+from restyler.evaluate.records import Record, digest, file_digest, read_record, write_record
+from restyler.evaluate.row import Row
+from restyler.evaluate.scoring import score
+from restyler.progress import Progress, Work
+from restyler.report import Version, report_html
+
+ONLY_READ = 10_000  # times real time: nothing was rendered
+SCORES = "scores"  # folder of OUT that holds the records
+RENDERS = "renders"  # and the one that holds what was rendered
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. depends: for each row what its renders depend on beside the pair, as text.
+
+    kept: write the renders too.
+    """
+
+    entries: Sequence[Entry]
+    rows: Sequence[Row]
+    depends: Mapping[str, str]
+    aligned: bool
+    kept: bool
+
+
+def record_path(out: Path, entry: Entry, row: Row, plan: Plan) -> Path:
+    """Where the record of a pair in a row lies: named by everything that it depends on."""
+    files = [file_digest(path) for path in (entry.raw, entry.mix, *entry.renders.get(row.name, ()))]
+    facts = (entry.key, entry.song, entry.style, entry.chain)
+    return out / SCORES / f"{digest(files, facts, row.name, row.scored_s, plan.depends[row.name], plan.aligned)}.json"
+
+
+def walk(out: Path, plan: Plan, progress: Progress) -> dict[str, list[Record]]:
+    """The records of every row in the order of the entries, from OUT or made now.
+
+    A pair is read once, for all of its rows. Raises InputError where a render is silent, naming row and pair, and where
+    a file can't be written.
+    """
+    make_folder(out / SCORES)
+    found: dict[str, list[Record]] = {row.name: [] for row in plan.rows}
+    work = Work(len(plan.entries) * len(plan.rows), progress)
+    for entry in plan.entries:
+        song: Song | None = None
+        for row in plan.rows:
+            path = record_path(out, entry, row, plan)
+            record = read_record(path)
+            if record is None or (plan.kept and not all(map(Path.exists, kept_paths(out, entry, row, record)))):
+                song = song or entry.load()
+                record = _made(out, path, entry, song, row, plan)
+            found[row.name].append(record)
+            work.add(1)
+    return found
+
+
+def _made(out: Path, path: Path, entry: Entry, song: Song, row: Row, plan: Plan) -> Record:
+    try:
+        record, renders = score(song, row.name, row.render, scored_s=row.scored_s, aligned=plan.aligned)
+    except InputError as error:
+        raise InputError(f"row «{row.name}», pair «{shown(entry.key)}»: {error}") from None
+    if plan.kept:
+        for place, render in zip(kept_paths(out, entry, row, record), renders, strict=True):
+            make_folder(place.parent)
+            peak = float(render.samples.abs().max())
+            # What is over full scale has no place in a file of integers: it is turned down to fit.
+            samples = render.samples / peak if peak > 1 else render.samples
+            write(place, Waveform(samples, render.sample_rate), tags={"row": row.name, "pair": entry.key})
+    write_record(path, record)
+    return record
+
+
+def kept_paths(out: Path, entry: Entry, row: Row, record: Record) -> list[Path]:
+    """OUT/renders/ROW/KEY_00.flac, …: a folder that `restyler evaluate --renders` reads."""
+    folder = out / RENDERS / row.name.replace("/", "_")
+    return [folder / f"{entry.key}_{draw:02d}.flac" for draw in range(len(record.draws))]
+
+
+def write_listening(out: Path, plan: Plan, records: Mapping[str, Sequence[Record]]) -> None:
+    """OUT/listen/KEY.html: take, mix and the first draw of every row of a pair, level-matched."""
+    for number, entry in enumerate(plan.entries):
+        song = entry.load()
+        versions = [Version("raw take", song.take), Version("mix", song.mix)]
+        for row in plan.rows:
+            for path in kept_paths(out, entry, row, records[row.name][number])[:1]:
+                versions.append(Version(row.name, read(path)))
+        page = out / "listen" / f"{entry.key}.html"
+        make_folder(page.parent)
+        write_text_atomic(page, report_html(entry.key, "Take, mix and the first draw of every row.", versions))
+
+
+def write_timing(path: Path, records: Mapping[str, Sequence[Record]]) -> None:
+    """How fast each row rendered when it did, as multiples of real time: kept out of the reports, which are the same
+    each time. What a row takes over from the one before it (a sample that is finished in another way) is not counted.
+    """
+    speed = {}
+    for name, found in records.items():
+        audio_s, render_s = (sum(getattr(one, which) for one in found) for which in ("audio_s", "render_s"))
+        if audio_s and audio_s / render_s < ONLY_READ:
+            speed[name] = {"times_real_time": round(audio_s / render_s, 2), "audio_s": round(audio_s, 1)}
+    write_text_atomic(path, json.dumps(speed, indent=1) + "\n")
