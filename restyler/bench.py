@@ -69,10 +69,13 @@ def print_speed(pipeline: VocalRestylePipeline, seconds: int) -> None:
     audio = take.stereo().samples[None, :, : seconds * codec.sample_rate]
     with torch.no_grad():
         latents = codec.encode(audio)
+        said = pipeline.told(take, settings, SEEDS)
         parts: dict[str, Callable[[], object]] = {
             "encode": lambda: codec.encode(audio),
-            f"denoise 1 mix, {settings.steps} steps": lambda: pipeline.denoise(latents, settings, seeds=SEEDS[:1]),
-            "denoise 4 mixes at once": lambda: pipeline.denoise(latents, settings, seeds=SEEDS),
+            f"denoise 1 mix, {settings.steps} steps": lambda: pipeline.denoise(
+                latents, settings, said[:1], seeds=SEEDS[:1]
+            ),
+            "denoise 4 mixes at once": lambda: pipeline.denoise(latents, settings, said, seeds=SEEDS),
             "decode 1 mix": lambda: codec.decode(latents, samples=audio.shape[-1]),
         }
         print(f"\n{'speed, multiples of real time':34} {seconds:g} s take, guidance {settings.guidance:g}")
@@ -80,7 +83,7 @@ def print_speed(pipeline: VocalRestylePipeline, seconds: int) -> None:
             print(f"  {name:32} {seconds / median_s(work):8.1f} ×")
         passes: list[int] = []
         hook = pipeline.denoiser.register_forward_hook(lambda *_: passes.append(1))
-        pipeline.denoise(latents, settings, seeds=SEEDS[:1])
+        pipeline.denoise(latents, settings, said[:1], seeds=SEEDS[:1])
         hook.remove()
     print(f"  {'denoiser evaluations a mix':32} {len(passes):8d} windows")
 

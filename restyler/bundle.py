@@ -26,6 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, metavar="N", help="default solver steps (default: as they are)")
     parser.add_argument("--sigma", type=float, metavar="S", help="default sigma (default: as it is)")
     parser.add_argument("--guidance", type=float, metavar="G", help="default guidance (default: as it is)")
+    parser.add_argument("--spread", type=float, metavar="X", help="default spread (default: as it is)")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="DIR",
+        help="pairs that the model was trained on: measure how their controls are spread, for a model that doesn't say "
+        "(its default spread is then that of a newly trained one)",
+    )
     options = parser.parse_args(argv)
 
     import torch
@@ -34,8 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from audio.io import write_text_atomic
     from diffusion.sampling import make_scheduler
     from restyler.model_folder import write_manifest
+    from restyler.pairs import read_pairs
     from restyler.pipeline import VocalRestylePipeline
     from restyler.rendering import load_model
+    from restyler.settings import DEFAULT_SPREAD
+    from restyler.statistics import draws_of_recordings
     from restyler.takes import made_folders
 
     out: Path = options.out
@@ -46,16 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{shown(options.card)}: the model card can't be read: {error}") from None
     pipeline = load_model(options.model, "cpu")
-    chosen = pipeline.settings(steps=options.steps, sigma=options.sigma, guidance=options.guidance)
-    defaults = {"steps": chosen.steps, "sigma": chosen.sigma, "guidance": chosen.guidance}
-    bundled = VocalRestylePipeline(
-        codec=pipeline.codec,
-        conditioner=pipeline.conditioner,
-        denoiser=pipeline.denoiser,
-        scheduler=make_scheduler(options.scheduler) if options.scheduler else pipeline.scheduler,
-        sampling=pipeline.defaults.model_dump(mode="json") | defaults,
-        training=dict(pipeline.config.training),
-    )
+    sampling, training = pipeline.defaults.model_dump(mode="json"), dict(pipeline.config.training)
+    parts = pipeline.components
+    if options.scheduler:
+        parts["scheduler"] = make_scheduler(options.scheduler)
+    if options.pairs:
+        pairs = read_pairs(options.pairs, validation_fraction=0.0, needed=("train",))
+        draws = draws_of_recordings(pairs, pipeline.conditioner.config.controls, pipeline.codec.sample_rate)
+        sampling["draws"] = {name: joint.model_dump(mode="json") for name, joint in draws.items()}
+        sampling["spread"] = DEFAULT_SPREAD
+    wishes = {name: getattr(options, name) for name in ("steps", "sigma", "guidance", "spread")}
+    chosen = VocalRestylePipeline(**parts, sampling=sampling, training=training).settings(**wishes)
+    defaults = {name: getattr(chosen, name) for name in wishes}
+    bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)
     with made_folders([out.parent]):
         fresh = out.with_name(f".{secrets.token_hex(8)}.tmp")
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from audio.errors import InputError
+from restyler.control_draws import JointNormal
 from restyler.latents import LatentCache, Recording
 from restyler.pairs import Pair
 from restyler.seeds import generator as generator_for
@@ -22,7 +23,7 @@ Example = dict[str, torch.Tensor]
 class Statistics:
     """What the training split measures: mean and std of latents [latent], of mix − raw, and of controls [controls].
 
-    residual_std is in units of standardised latents.
+    residual_std is in units of standardised latents. draws: see `restyler.settings.SamplingDefaults`.
     """
 
     latent_mean: torch.Tensor
@@ -30,6 +31,7 @@ class Statistics:
     residual_std: torch.Tensor
     control_mean: torch.Tensor
     control_std: torch.Tensor
+    draws: Mapping[str, JointNormal]
 
 
 class Examples(Protocol):

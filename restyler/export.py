@@ -16,10 +16,11 @@ from diffusion.windows import plan_windows
 from restyler.building import TrainingModel
 from restyler.checkpoints import replace_folder
 from restyler.config import DenoiserConfig
+from restyler.control_draws import JointNormal
 from restyler.data import Statistics
 from restyler.model_folder import check_manifest
 from restyler.pipeline import VocalRestylePipeline
-from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults
+from restyler.settings import ANY_STYLE, DEFAULT_SPREAD, NO_STYLE, SamplingDefaults
 
 STEP = ".step"  # hidden: a mark of the run, no part of the model
 
@@ -40,7 +41,7 @@ def check_exportable(
     except ValueError as error:
         raise InputError(f"sampling.window_s, sampling.context_s: {error}") from None
     try:
-        defaults = sampling_defaults(config, {}, frame_rate_hz=frame_rate_hz, loudness_lufs=loudness_lufs)
+        defaults = sampling_defaults(config, {}, {}, frame_rate_hz=frame_rate_hz, loudness_lufs=loudness_lufs)
     except ValidationError as error:
         (item, *_) = error.errors()
         allowed = item["msg"].removeprefix("Input ")
@@ -54,10 +55,15 @@ def window_and_context(config: DenoiserConfig, frame_rate_hz: float) -> tuple[in
 
 
 def sampling_defaults(
-    config: DenoiserConfig, controls: Mapping[str, tuple[float, float]], *, frame_rate_hz: float, loudness_lufs: float
+    config: DenoiserConfig,
+    controls: Mapping[str, tuple[float, float]],
+    draws: Mapping[str, JointNormal],
+    *,
+    frame_rate_hz: float,
+    loudness_lufs: float,
 ) -> SamplingDefaults:
-    """What the config says about sampling, the loudness of the data, and mean and deviation of each control as
-    measured."""
+    """What the config says about sampling, the loudness of the data, and mean, deviation and joint distributions of
+    the controls as measured."""
     window_frames, context_frames = window_and_context(config, frame_rate_hz)
     return SamplingDefaults(
         steps=config.sampling.steps,
@@ -67,6 +73,8 @@ def sampling_defaults(
         context_frames=context_frames,
         loudness_lufs=loudness_lufs,
         controls=dict(controls),
+        draws=dict(draws),
+        spread=DEFAULT_SPREAD if draws else 0.0,
     )
 
 
@@ -95,7 +103,7 @@ def make_pipeline(
         **parts,
         scheduler=make_scheduler(config.sampling.scheduler),
         sampling=sampling_defaults(
-            config, controls, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs
+            config, controls, statistics.draws, frame_rate_hz=codec.frame_rate_hz, loudness_lufs=loudness_lufs
         ).model_dump(mode="json"),
         training=config.model_dump(mode="json"),
     )

@@ -24,8 +24,8 @@ from diffusion.sampling import Scheduler, count_estimates, prepare, sample
 from restyler.command import shown
 from restyler.model_folder import check_manifest, check_weights, write_manifest
 from restyler.progress import Progress, Work
-from restyler.seeds import generator
 from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults, Settings
+from restyler.telling import Told, style_of, told
 
 
 class VocalRestylePipeline(DiffusionPipeline):
@@ -78,14 +78,17 @@ class VocalRestylePipeline(DiffusionPipeline):
         steps: int | None = None,
         guidance: float | None = None,
         sigma: float | None = None,
+        spread: float | None = None,
     ) -> Settings:
         """The caller's wishes, checked, over the model's defaults.
 
         style: one of `styles`, "any" for one that is drawn by each seed, None for not told.
         controls: by name, in their own unit, within four standard deviations of the training pairs; those left out
-        are not told.
+        are drawn by each seed, or not told (`spread`).
         steps: 1 … 1000. guidance: 0 … 20, 1 follows style, reference and controls as trained.
         sigma: how freely the mixes may differ, 0 … the denoiser's `sigma_max`.
+        spread: 0 … 2, how far controls that are left out lie apart; 1 as in the training pairs of that style on takes
+        like this one, 0: they are not told.
 
         Raises InputError for what is unknown or out of range.
         """
@@ -98,6 +101,7 @@ class VocalRestylePipeline(DiffusionPipeline):
             steps=defaults.steps if steps is None else steps,
             guidance=defaults.guidance if guidance is None else guidance,
             sigma=defaults.sigma if sigma is None else sigma,
+            spread=defaults.spread if spread is None else spread,
         )
         if style not in (None, ANY_STYLE):
             self.conditioner.style_index(style)
@@ -121,15 +125,18 @@ class VocalRestylePipeline(DiffusionPipeline):
         steps: int | None = None,
         guidance: float | None = None,
         sigma: float | None = None,
+        spread: float | None = None,
         max_batch: int = 4,
         progress: Progress | None = None,
     ) -> torch.Tensor:
         """One mix per seed, [seeds channels samples] at the codec's sample rate, on the CPU.
 
-        raw: the take, mono or stereo, any rate. reference: a recording whose style is to be taken over. The others as
-        in `settings` and `stream`. Raises InputError as they do.
+        raw: the take, mono or stereo, any rate. reference: a recording whose style is to be taken over: with it the
+        default spread is 0. The others as in `settings` and `stream`. Raises InputError as they do.
         """
-        settings = self.settings(style=style, controls=controls, steps=steps, guidance=guidance, sigma=sigma)
+        spread = 0.0 if spread is None and reference is not None else spread
+        wishes: dict[str, Any] = {"steps": steps, "guidance": guidance, "sigma": sigma, "spread": spread}
+        settings = self.settings(style=style, controls=controls, **wishes)
         mixes = self.stream(raw, settings, seeds=seeds, reference=reference, max_batch=max_batch, progress=progress)
         return torch.stack(list(mixes))
 
@@ -162,16 +169,17 @@ class VocalRestylePipeline(DiffusionPipeline):
         a_mix = self.count_estimates(samples, settings) + 1
         work = Work(1 + (reference is not None) + len(seeds) * a_mix, progress)
         latents, gain = self._encode(raw, "the take")
+        every = told(raw, settings, self.defaults, self.styles, seeds)
         work.add(1)
-        style_reference = None
+        heard = None
         if reference is not None:
             reference = reference.stereo().resampled(self.codec.sample_rate)
-            style_reference, _ = self._encode(reference, "the reference")
+            heard, _ = self._encode(reference, "the reference")
             work.add(1)
         for done in range(0, len(seeds), max_batch):
-            batch = seeds[done : done + max_batch]
+            batch, said = seeds[done : done + max_batch], every[done : done + max_batch]
             advance = functools.partial(work.add, len(batch))
-            for mix in self.denoise(latents, settings, seeds=batch, reference=style_reference, progress=advance):
+            for mix in self.denoise(latents, settings, said, seeds=batch, reference=heard, progress=advance):
                 decoded = self.codec.decode(mix[None], samples=samples)[0].cpu() / gain
                 work.add(1)
                 yield decoded
@@ -181,6 +189,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         self,
         latents: torch.Tensor,
         settings: Settings,
+        said: Sequence[Told],
         *,
         seeds: Sequence[int],
         reference: torch.Tensor | None = None,
@@ -188,19 +197,19 @@ class VocalRestylePipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """Latents of the mixes of `seeds`, denoised at once, [seeds latent frames].
 
-        latents, reference: of the take and of the reference, each [1 latent frames]. progress: called after every
-        estimate of a window (`count_estimates` of them).
+        latents, reference: of the take and of the reference, each [1 latent frames]. said: to each of `seeds`, by
+        `told`. progress: called after every estimate of a window (`count_estimates` of them).
         """
         shape = latents.shape[1:]
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        conditions = self._conditions(latents, settings, reference, seeds)
-        told = bool(conditions.pooled.any())  # else there is nothing to exaggerate, at twice the cost
+        conditions = self._conditions(latents, said, reference)
+        says_something = bool(conditions.pooled.any())  # else there is nothing to exaggerate, at twice the cost
         return sample(
             self.denoiser,
             conditions,
             scheduler=self.scheduler,
             steps=settings.steps,
-            guidance=settings.guidance if told else 1.0,
+            guidance=settings.guidance if says_something else 1.0,
             sigma=settings.sigma,
             noise=noise.to(self.device),
             window_frames=self.defaults.window_frames,
@@ -227,32 +236,26 @@ class VocalRestylePipeline(DiffusionPipeline):
         return self.codec.encode(waveform.samples.to(self.device)[None] * gain), gain
 
     def style_of(self, settings: Settings, seed: int) -> str | None:
-        """The style that the mix of this seed is told. "any" deals the styles out in a random order: as many seeds in
-        a row as there are styles (from a multiple of their number on) get each of them once."""
-        if settings.style != ANY_STYLE:
-            return settings.style
-        deal, place = divmod(seed, len(self.styles))
-        order = torch.randperm(len(self.styles), generator=generator("styles", deal))
-        return self.styles[int(order[place])]
+        """The style that the mix of this seed is told; `restyler.telling` says how one is drawn."""
+        return style_of(settings.style, self.styles, seed)
 
-    def _conditions(
-        self, raw: torch.Tensor, settings: Settings, reference: torch.Tensor | None, seeds: Sequence[int]
-    ) -> Conditions:
-        """Conditions of the mixes of `seeds`; raw and reference are latents [1 latent frames]."""
-        batch, told = len(seeds), dict[str, torch.Tensor]()
-        styles = [self.style_of(settings, seed) for seed in seeds]
-        indices = [-1 if style is None else self.conditioner.style_index(style) for style in styles]
-        told["style"] = torch.tensor(indices, device=self.device)
-        if settings.controls:
-            scaled = []
-            for name in self.conditioner.config.controls:
-                mean, std = self.defaults.controls[name]
-                scaled.append((settings.controls.get(name, float("nan")) - mean) / std)
-            told["controls"] = torch.tensor([scaled] * batch, device=self.device)
+    def told(self, raw: Waveform, settings: Settings, seeds: Sequence[int]) -> list[Told]:
+        """What the mix of each seed is told besides a reference; see `restyler.telling.told`."""
+        return told(raw.stereo().resampled(self.codec.sample_rate), settings, self.defaults, self.styles, seeds)
+
+    def _conditions(self, raw: torch.Tensor, said: Sequence[Told], reference: torch.Tensor | None) -> Conditions:
+        """Conditions of as many mixes; raw and reference are latents [1 latent frames]."""
+        batch, parts = len(said), dict[str, torch.Tensor]()
+        indices = [-1 if one.style is None else self.conditioner.style_index(one.style) for one in said]
+        parts["style"] = torch.tensor(indices, device=self.device)
+        if any(one.controls for one in said):
+            names = self.conditioner.config.controls
+            rows = [[self.defaults.scaled(name, one.controls) for name in names] for one in said]
+            parts["controls"] = torch.tensor(rows, device=self.device)
         if reference is not None:
-            told["reference"] = reference.expand(batch, -1, -1)
-            told["reference_frames"] = torch.tensor([reference.shape[-1]] * batch, device=self.device)
-        return self.conditioner(raw.expand(batch, -1, -1), **told)
+            parts["reference"] = reference.expand(batch, -1, -1)
+            parts["reference_frames"] = torch.tensor([reference.shape[-1]] * batch, device=self.device)
+        return self.conditioner(raw.expand(batch, -1, -1), **parts)
 
     def save_pretrained(self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Save all that sampling needs as safetensors and JSON, with a manifest of the files' hashes.

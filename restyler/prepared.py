@@ -67,6 +67,7 @@ class PreparedSplit:
     frames, take [segments]: length, and which of `takes`. start_s [segments]: where in the take it starts.
     first_row [segments + 1]: the mixes of segment i are the rows first_row[i] … first_row[i + 1] − 1 of row_segment, of
     style (−1 for none, else which of `styles`) and of controls [rows features] (mix − raw, NaN where undefined).
+    take_features [segments features]: of the raw takes.
     takes: key of a take → hash of its recording, or None. latents, difference: moments of raw and mixes pooled, and of
     mix − raw; None for a split without segments.
     """
@@ -93,6 +94,7 @@ class PreparedSplit:
         self.row_segment = np.repeat(np.arange(len(self), dtype=np.int32), columns.mixes)
         self.style = np.array(columns.style, np.int32)
         self.controls = np.array(columns.controls, np.float32).reshape(-1, len(FEATURES))
+        self.take_features = np.array(columns.take_features, np.float32).reshape(-1, len(FEATURES))
         self._names = np.array(columns.names, np.bytes_)
         self._shard = np.array(columns.shard, np.int32)
         self._offsets = np.array(columns.offsets, np.int64)
@@ -173,6 +175,7 @@ class _Columns:
         self.style: list[int] = []
         self.chain: list[int] = []
         self.controls: list[list[float]] = []
+        self.take_features: list[list[float]] = []
 
     def add(self, shard: int, entry: Entry) -> None:
         facts = entry.facts
@@ -190,6 +193,8 @@ class _Columns:
             chain = ("mix", mix["key"]) if mix["chain"] is None else ("chain", mix["chain"])
             self.chain.append(_number(self.chains, chain))
             self.controls.append([_difference(mix["controls"], name) for name in FEATURES])
+        measured = facts["mixes"][0]["controls"]["raw"]  # the raw take is the same for all
+        self.take_features.append([float("nan") if measured.get(name) is None else measured[name] for name in FEATURES])
 
 
 def _number(numbers: dict[Any, int], name: Any) -> int:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from audio.errors import InputError
+from restyler.control_draws import TAKE, JointNormal
 
 HIGHEST_GUIDANCE = 20.0  # far beyond what any style survives
 HIGHEST_STEPS = 1000
 ANY_STYLE = "any"  # a style for each mix, drawn by its seed
 NO_STYLE = "none"  # what commands say for «not told»
 CONTROL_REACH = 4.0  # standard deviations around the mean of the training pairs
+DEFAULT_SPREAD = 0.5  # of newly trained models: at 1 what is told outweighs the styles, and widths lie closer together
+HIGHEST_SPREAD = 2.0  # beyond it most draws would be cut off by the reach
 
 
 class SamplingDefaults(BaseModel):
@@ -26,6 +29,9 @@ class SamplingDefaults(BaseModel):
     loudness_lufs: what takes and references are brought to before they are encoded, as in training.
     controls: for each control of the conditioner its mean and standard deviation over the training pairs, in the
         control's own unit.
+    draws: how the controls are distributed over the training pairs of each style, and under NO_STYLE over all of them,
+        jointly with features of their takes; empty where a model doesn't say.
+    spread: how far, by default, controls that are not told are spread over the mixes; 0: they stay untold.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +43,29 @@ class SamplingDefaults(BaseModel):
     context_frames: Annotated[int, Field(ge=0)]
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)]
     controls: dict[str, tuple[float, Annotated[float, Field(gt=0)]]]
+    draws: dict[str, JointNormal] = {}
+    spread: Annotated[float, Field(ge=0, le=HIGHEST_SPREAD)] = 0.0
+
+    @model_validator(mode="after")
+    def _draws_fit(self) -> Self:
+        if self.draws and NO_STYLE not in self.draws:
+            raise ValueError(f"draws has an entry {NO_STYLE!r}, for all pairs together")
+        for joint in self.draws.values():
+            if {name for name in joint.names if not name.startswith(TAKE)} != set(self.controls):
+                raise ValueError(f"draws describes the controls {list(self.controls)}, no others")
+        if self.spread and not self.draws:
+            raise ValueError("a spread needs draws")
+        return self
+
+    def reach(self, control: str) -> tuple[float, float]:
+        """Lowest and highest value of a control, in its own unit."""
+        mean, std = self.controls[control]
+        return mean - CONTROL_REACH * std, mean + CONTROL_REACH * std
+
+    def scaled(self, control: str, values: Mapping[str, float]) -> float:
+        """The value of a control as the conditioner is told it, in standard deviations; NaN where it has none."""
+        mean, std = self.controls[control]
+        return (values.get(control, float("nan")) - mean) / std
 
     @classmethod
     def read(cls, fields: Mapping[str, Any] | None) -> SamplingDefaults:
@@ -46,7 +75,7 @@ class SamplingDefaults(BaseModel):
         try:
             return cls.model_validate_json(json.dumps(fields))
         except ValidationError as error:
-            wrong = [f"sampling.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            wrong = [f"{'.'.join(['sampling', *map(str, item['loc'])])}: {item['msg']}" for item in error.errors()]
             raise ValueError("; ".join(wrong)) from None
 
 
@@ -59,20 +88,21 @@ class Settings:
     steps: int
     guidance: float
     sigma: float | None
+    spread: float
 
     @property
     def told(self) -> bool:
         """Whether style or controls say anything that guidance can exaggerate; a reference does too."""
-        return self.style is not None or bool(self.controls)
+        return self.style is not None or bool(self.controls) or self.spread > 0
 
     def check(self, defaults: SamplingDefaults) -> None:
-        """Raises InputError for an unknown control, and for controls, steps or guidance out of range."""
+        """Raises InputError for an unknown control, for controls, steps, guidance or spread out of range, and for a
+        spread where the model has no draws."""
         for name, value in self.controls.items():
             if name not in defaults.controls:
                 raise InputError(f"unknown control {name!r} (allowed: {', '.join(defaults.controls) or 'none'})")
-            mean, std = defaults.controls[name]
-            if not abs(value - mean) <= CONTROL_REACH * std:
-                lowest, highest = mean - CONTROL_REACH * std, mean + CONTROL_REACH * std
+            lowest, highest = defaults.reach(name)
+            if not lowest <= value <= highest:
                 raise InputError(
                     f"control {name}: {lowest:.3g} to {highest:.3g} is possible for this model, not {value:g}"
                 )
@@ -80,3 +110,7 @@ class Settings:
             raise InputError(f"steps: 1 to {HIGHEST_STEPS} are possible, not {self.steps}")
         if not 0 <= self.guidance <= HIGHEST_GUIDANCE:
             raise InputError(f"guidance: 0 to {HIGHEST_GUIDANCE:g} is possible, not {self.guidance}")
+        if not 0 <= self.spread <= HIGHEST_SPREAD:
+            raise InputError(f"spread: 0 to {HIGHEST_SPREAD:g} is possible, not {self.spread}")
+        if self.spread and not defaults.draws:
+            raise InputError("spread: this model doesn't say how the controls of its training pairs are spread")

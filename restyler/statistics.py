@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from audio.errors import InputError
 from audio.features import FEATURES
+from audio.features import measure as feature_values
+from audio.io import read
 from codec.base import LatentCodec
+from restyler.command import shown
+from restyler.control_draws import TAKE, JointNormal, joint_normals
 from restyler.data import LatentPair, Statistics
 from restyler.moments import Moments, together
+from restyler.pairs import Pair
 from restyler.prepared import PreparedSplit
+from restyler.settings import NO_STYLE
 
 
 def measure(
@@ -30,7 +38,10 @@ def measure(
     _, residual_std = _mean_std(
         lambda: (item.mix.read(0, item.frames) - item.raw.read(0, item.frames) for item in pairs)
     )
-    return _statistics(codec, residual_std, control_statistics(pairs, controls))
+    values = torch.stack([item.controls(controls) for item in pairs]).numpy()
+    takes = np.array([[item.raw.features[name] for name in FEATURES] for item in pairs])
+    draws = control_draws(controls, values, takes, np.ones(len(pairs)), [item.pair.style for item in pairs])
+    return _statistics(codec, residual_std, control_statistics(pairs, controls), draws)
 
 
 def measure_prepared(
@@ -58,21 +69,58 @@ def measure_prepared(
         share / len(split) / np.diff(split.first_row)[split.row_segment]
         for split, share in zip(splits, shares, strict=True)
     ]
-    told = _control_mean_std(values, torch.from_numpy(np.concatenate(row_weights)), controls)
-    return _statistics(codec, residual_std, told)
+    weight = np.concatenate(row_weights)
+    told = _control_mean_std(values, torch.from_numpy(weight), controls)
+    takes = np.concatenate([split.take_features[split.row_segment] for split in splits])
+    styles = [None if style < 0 else split.styles[style] for split in splits for style in split.style]
+    return _statistics(codec, residual_std, told, control_draws(controls, values.numpy(), takes, weight, styles))
+
+
+def control_draws(
+    controls: Sequence[str], values: np.ndarray, takes: np.ndarray, weights: np.ndarray, styles: Sequence[str | None]
+) -> dict[str, JointNormal]:
+    """`SamplingDefaults.draws` of pairs: what their mixes changed, values [pairs controls], and all FEATURES of their
+    takes [pairs features]; weights [pairs], and the style of each."""
+    names = [*controls, *(TAKE + name for name in FEATURES)]
+    return joint_normals(names, np.concatenate([values, takes], axis=1), weights, styles, everything=NO_STYLE)
 
 
 def _weighed(moments: Sequence[Moments | None], shares: np.ndarray) -> Moments:
     return together(part.scaled(share) for part, share in zip(moments, shares.tolist(), strict=True) if part)
 
 
+def draws_of_recordings(pairs: Sequence[Pair], controls: Sequence[str], sample_rate: int) -> dict[str, JointNormal]:
+    """`control_draws` of the training pairs of a folder, measured on their recordings at the codec's `sample_rate`.
+
+    Raises InputError for a recording that can't be read or measured, and where there is nothing to draw.
+    """
+    pairs = [pair for pair in pairs if pair.split == "train"]
+    found: dict[Path, dict[str, float]] = {}
+    for file in tqdm(sorted({file for pair in pairs for file in (pair.raw, pair.mix)}), desc="measuring"):
+        waveform = read(file).stereo().resampled(sample_rate)
+        try:
+            found[file] = feature_values(waveform)
+        except ValueError as error:
+            raise InputError(f"{shown(file)}: {error}") from None
+    values = [[found[pair.mix][name] - found[pair.raw][name] for name in controls] for pair in pairs]
+    takes = [[found[pair.raw][name] for name in FEATURES] for pair in pairs]
+    styles = [pair.style for pair in pairs]
+    draws = control_draws(controls, np.array(values), np.array(takes), np.ones(len(pairs)), styles)
+    if not draws:
+        raise InputError("nothing can be drawn: the model has no controls, or one that never varies in these pairs")
+    return draws
+
+
 def _statistics(
-    codec: LatentCodec, residual_std: torch.Tensor, controls: tuple[torch.Tensor, torch.Tensor]
+    codec: LatentCodec,
+    residual_std: torch.Tensor,
+    controls: tuple[torch.Tensor, torch.Tensor],
+    draws: Mapping[str, JointNormal],
 ) -> Statistics:
     if not bool((residual_std > 0).all()):
         raise InputError("the mixes don't differ from their raw takes: there is nothing to learn")
     latent_mean, latent_std = codec.latent_mean.cpu().clone(), codec.latent_std.cpu().clone()
-    return Statistics(latent_mean, latent_std, residual_std.float() / latent_std, *controls)
+    return Statistics(latent_mean, latent_std, residual_std.float() / latent_std, *controls, draws)
 
 
 def control_statistics(pairs: Sequence[LatentPair], names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,7 @@ from restyler.shards import Segment
 
 Make = Callable[..., Segment]
 CROP, REFERENCE = 100, 60
-PLAIN = Statistics(torch.zeros(4), torch.ones(4), torch.ones(4), torch.zeros(1), torch.ones(1))
+PLAIN = Statistics(torch.zeros(4), torch.ones(4), torch.ones(4), torch.zeros(1), torch.ones(1), {})
 
 
 def turns(numbers: range, counts: list[int], weights: list[int], seed: int = 0) -> list[Turn]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,6 +25,9 @@ from audio.waveform import Waveform
 from restyler.config import load_config
 from restyler.optimisation import learning_rate
 from restyler.pipeline import VocalRestylePipeline
+from restyler.settings import DEFAULT_SPREAD
+from restyler.statistics import draws_of_recordings
+from restyler.synthetic import synthetic_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = run_path(str(ROOT / "train.py"))["main"]
@@ -129,6 +133,20 @@ def test_the_run_folder_holds_a_model_that_restyles(run: Path) -> None:
     assert (bright - dark).std() > 0.01 * bright.std()
     assert pipeline.config.training == json.loads((run / "config.json").read_text())
     assert set(pipeline.defaults.controls) == set(pipeline.conditioner.config.controls)
+
+
+def test_a_run_measures_how_controls_are_spread(run: Path, settings: list[str]) -> None:
+    """Against the recordings themselves, style by style."""
+    config = load_config(ROOT / settings[0], settings[1:])
+    defaults = VocalRestylePipeline.from_pretrained(run / "pipeline").defaults
+    pairs = synthetic_pairs(config.data, seed=config.seed, sample_rate=48_000)
+    wanted = draws_of_recordings(pairs, config.conditioner.controls, 48_000)
+    assert defaults.spread == DEFAULT_SPREAD
+    assert defaults.draws.keys() == wanted.keys() == {"none", "bright", "dark hall", "echo"}
+    for style, joint in wanted.items():
+        assert defaults.draws[style].names == joint.names
+        np.testing.assert_allclose(defaults.draws[style].mean, joint.mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(defaults.draws[style].covariance, joint.covariance, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_newest_checkpoints_stay(run: Path) -> None:
