@@ -13,6 +13,9 @@ from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.row import REFERENCE_S, Row, as_loud, first, gain_to, like, on_second_half, remembered
 from restyler.pipeline import VocalRestylePipeline
 from restyler.settings import ANY_STYLE
+from restyler.way_names import TRANSFER
+
+FITTED_DRAWS = 2  # a chain takes about as long to fit as the audio lasts: so many of the samples stand for all
 
 Finish: TypeAlias = Callable[[Waveform, Waveform], Waveform]
 """The take and a decoded mix, both at the codec's rate and equally long → the finished mix."""
@@ -67,7 +70,7 @@ def sampled_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Finish],
 
     A style drawn by each seed (nothing told to a model without styles); the style that the set tells, where the model
     knows it; and a reference, the first 6 s of the mix, scored on its second half. `draws` seeds from `seed` on, the
-    same for all songs. What is decoded is sampled once for all ways.
+    same for all songs. What is decoded is sampled once for all ways; a chain is fitted to the first two samples.
     """
 
     def sampled(name: str, what: str, told: Callable[[Song], Mapping[str, Any] | None]) -> list[Row]:
@@ -81,10 +84,12 @@ def sampled_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Finish],
             return [Waveform(mix, pipeline.codec.sample_rate) for mix in mixes]
 
         once = remembered(sample)
-        return [
-            Row(f"{name}, {way}", f"{draws} samples, {what}", functools.partial(_finished, once, finish))
-            for way, finish in finishes.items()
-        ]
+        rows = []
+        for way, finish in finishes.items():
+            count = min(draws, FITTED_DRAWS) if way == TRANSFER else draws
+            render = functools.partial(_finished, once, finish, count)
+            rows.append(Row(f"{name}, {way}", f"{count} samples, {what}", render))
+        return rows
 
     def style_told(song: Song) -> Mapping[str, Any] | None:
         return {"style": song.style} if song.style in pipeline.styles else None
@@ -101,7 +106,7 @@ def sampled_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Finish],
     return rows
 
 
-def _finished(sample: Callable[[Song], Sequence[Waveform]], finish: Finish, song: Song) -> list[Waveform]:
-    decoded = sample(song)
+def _finished(sample: Callable[[Song], Sequence[Waveform]], finish: Finish, draws: int, song: Song) -> list[Waveform]:
+    decoded = sample(song)[:draws]
     take = song.take.resampled(decoded[0].sample_rate) if decoded else song.take
     return [as_loud(like(song.mix, finish(take, one)), song.take) for one in decoded]

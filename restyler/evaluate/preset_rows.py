@@ -45,7 +45,7 @@ def preset_rows(table: Path, *, draws: int, seed: int) -> list[Row]:
             f"the mean of {len(trained)} chains fitted to other songs, in the space of their raw parameters",
             lambda song: [through(mean, song.take, seed=0)],
         ),
-        Row("random preset", f"{draws} of these chains, drawn for each song", random),
+        Row("random preset", f"{draws} of these chains, drawn for each song", remembered(random)),
     ]
 
 

@@ -31,19 +31,20 @@ def all_rows(
 
     Raises InputError where `preset_rows` does.
     """
-    raw = Row("raw take", "the raw take as it is (floor)", lambda song: [song.take])
-    rows = [raw]
+    rows = [Row("raw take", "the raw take as it is (floor)", lambda song: [song.take])]
     if pipeline is not None:
         rows += codec_rows(pipeline)
-    from_presets = preset_rows(presets, draws=draws, seed=seed) if presets is not None else []
-    rows += [*from_presets, *fitted_rows(fit)]
+    if presets is not None:
+        rows += preset_rows(presets, draws=draws, seed=seed)
+    around = list(rows)
+    rows += fitted_rows(fit)
     if deterministic is not None:
         rows.append(average_row(deterministic, "deterministic network", "a network trained to give one answer"))
     if pipeline is not None:
         what = "the model's one answer without chance: nothing told, lowest σ, one step"
         rows.append(average_row(pipeline, "ours, average answer", what))
         rows += sampled_rows(pipeline, finishes, draws=draws, seed=seed)
-    rows += map(on_second_half, [raw, *from_presets[:1]])
     if installed():
         rows.append(matchering_row())
-    return sorted(rows, key=lambda row: row.scored_s is not None)
+    whole, half = ([row for row in rows if (row.scored_s is None) == whole] for whole in (True, False))
+    return [*whole, *map(on_second_half, around), *half]
