@@ -1,6 +1,8 @@
 # make demo    four mixes of a demo take, in out/demo
 # make test    lint, then every test
 # make bench   speed, memory, the comparison with the raw take, and how fast training sets are prepared
+# make bench-quality  how near the mixes come to real ones, beside floor, ceiling and presets; needs VOCAL_RESTYLER_DATA
+# make bench-ablations  what each choice of the design gives: trains them all, small
 # make bench-train  what training costs beside the network itself, memory, and two processes against one
 # make lint    style, types and import directions
 # make lock    write requirements.lock anew from pyproject.toml
@@ -11,7 +13,7 @@ PYTHON ?= python3
 PACKAGES := audio codec conditioning diffusion restyler
 BIN := .venv/bin/python -m
 
-.PHONY: demo test bench bench-train lint lock clean environment
+.PHONY: demo test bench bench-quality bench-ablations bench-train lint lock clean environment
 
 demo: environment
 	@.venv/bin/restyler demo --out out/demo
@@ -22,6 +24,13 @@ test: lint
 bench: environment
 	@$(BIN) restyler.bench
 	@$(BIN) restyler.bench_prepare
+
+bench-quality: environment
+	@scripts/bench_quality.sh
+
+bench-ablations: environment
+	@$(BIN) restyler.ablate
+	@$(BIN) restyler.ablate_sampling
 
 bench-train: environment
 	@$(BIN) restyler.bench_train
