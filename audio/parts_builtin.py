@@ -15,7 +15,7 @@ import pedalboard
 from scipy.signal import oaconvolve
 
 from audio import io
-from audio.delay import PingPongDelay, echoes
+from audio.delay import PingPongDelay, echoes, pan_gains
 from audio.effects import Compressor, compress
 from audio.filters import Filter, FilterKind, equalise
 from audio.parts_kinds import AudioFile, Number, Parameter, Part, Process, Seed, decibels
@@ -26,6 +26,7 @@ from audio.waveform import Waveform
 FLAT_Q = 1 / math.sqrt(2)
 REVERB_BANDS_HZ = (250.0, 1000.0, 4000.0)
 ONSET_DB = -60.0  # against its peak: what an impulse response begins with
+NO_LOW_PASS_HZ = 20000.0  # of the reverb: from here on there is none
 FREEVERB_DRY = 0.5  # JUCE doubles the dry level
 
 Values = Mapping[str, Any]
@@ -70,6 +71,15 @@ def _gate(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return gate(samples.astype(np.float32), sample_rate).astype(np.float64)
 
 
+def _pan(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    return pan_gains(values["pan_percent"])[:, None] * samples
+
+
+def _width(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    middle, side = (samples[0] + samples[1]) / 2, (samples[0] - samples[1]) / 2 * values["width_percent"] / 100
+    return np.stack([middle + side, middle - side])
+
+
 def _delay(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
     delay = pedalboard.Delay(values["time_ms"] / 1000, values["feedback"], values["mix"])
     return delay(samples.astype(np.float32), sample_rate).astype(np.float64)
@@ -95,9 +105,16 @@ def _reverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray
         side_level_db=values["wet_db"],
         correlation=values["correlation"],
         pre_delay_ms=values["pre_delay_ms"],
-        equaliser=(Filter("high_pass", values["high_pass_hz"], FLAT_Q),),
+        equaliser=_reverb_passes(values),
     )
     return samples + reverberate(reverb, samples, sample_rate, np.random.default_rng(values["seed"]))
+
+
+def _reverb_passes(values: Values) -> tuple[Filter, ...]:
+    high_pass = Filter("high_pass", values["high_pass_hz"], FLAT_Q)
+    if values["low_pass_hz"] >= NO_LOW_PASS_HZ:
+        return (high_pass,)
+    return high_pass, Filter("low_pass", values["low_pass_hz"], FLAT_Q)
 
 
 def _freeverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -182,6 +199,18 @@ BUILT_IN: tuple[Part, ...] = (
         _by_pedalboard(pedalboard.Chorus),
     ),
     Part(
+        "pan",
+        "moves the sound to one side by gains of constant power; what is stereo is balanced",
+        (Number("pan_percent", "%", -100.0, 100.0, 0.0),),
+        _pan,
+    ),
+    Part(
+        "width",
+        "scales what differs between left and right: 0 leaves mono, 100 all as it is",
+        (Number("width_percent", "%", 0.0, 400.0, 100.0),),
+        _width,
+    ),
+    Part(
         "delay",
         "echoes that all lie where the sound does (Pedalboard)",
         (Number("time_ms", "ms", 0.0, 10000.0), Number("feedback", "", 0.0, 0.99, 0.0), MIX),
@@ -202,7 +231,7 @@ BUILT_IN: tuple[Part, ...] = (
     ),
     Part(
         "reverb",
-        "diffuse stereo room of decaying noise; wet_db is its energy against the dry sound, which stays",
+        "diffuse stereo room of decaying noise beside the dry sound; wet_db is its energy, low_pass_hz 20000: none",
         (
             Number("wet_db", "dB", -100.0, 12.0),
             Number("t60_low_s", "s", 0.05, 30.0, 1.5),
@@ -210,6 +239,7 @@ BUILT_IN: tuple[Part, ...] = (
             Number("t60_high_s", "s", 0.05, 30.0, 1.0),
             Number("pre_delay_ms", "ms", 0.0, 500.0, 10.0),
             Number("high_pass_hz", "Hz", 10.0, 2000.0, 100.0),
+            Number("low_pass_hz", "Hz", 500.0, NO_LOW_PASS_HZ, NO_LOW_PASS_HZ),
             Number("correlation", "", -1.0, 1.0, 0.0),
             Seed(),
         ),

@@ -41,6 +41,13 @@ class Reverb:
             raise ValueError(f"correlation lies in −1 … 1 and the pre-delay is not negative: {self}")
 
 
+def band_weights(band_hz: tuple[float, ...], frequency_hz: np.ndarray) -> np.ndarray:
+    """Share of each band in each frequency, [bands frequencies], adding up to one; the outer bands have no far edge."""
+    position = np.interp(np.log2(np.maximum(frequency_hz, 1.0)), np.log2(band_hz), np.arange(len(band_hz)))
+    distance = np.abs(position - np.arange(len(band_hz))[:, None])
+    return (np.cos(np.pi / 2 * np.clip(distance, 0, 1)) ** 2).astype(np.float32)
+
+
 def decaying_noise(
     reverb: Reverb, channels: int, samples: int, sample_rate: int, noise: np.random.Generator
 ) -> np.ndarray:
@@ -51,12 +58,10 @@ def decaying_noise(
     """
     length = fft.next_fast_len(samples, real=True)
     spectrum = fft.rfft(noise.standard_normal((channels, length), dtype=np.float32))
-    frequencies = np.maximum(fft.rfftfreq(length, 1 / sample_rate), 1.0)
-    position = np.interp(np.log2(frequencies), np.log2(reverb.band_hz), np.arange(len(reverb.band_hz)))
+    weights = band_weights(reverb.band_hz, fft.rfftfreq(length, 1 / sample_rate))
     seconds = np.arange(samples) / sample_rate
     decayed = np.zeros((channels, samples), dtype=np.float32)
-    for band, t60_s in enumerate(reverb.t60_s):
-        weight = (np.cos(np.pi / 2 * np.clip(np.abs(position - band), 0, 1)) ** 2).astype(np.float32)
+    for weight, t60_s in zip(weights, reverb.t60_s, strict=True):
         envelope = (10 ** (-3 * seconds / t60_s)).astype(np.float32)
         decayed += fft.irfft(spectrum * weight, n=length)[:, :samples] * envelope
     return decayed

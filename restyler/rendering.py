@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from restyler.model_folder import MANIFEST
 from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
 from restyler.settings import Settings
+from restyler.way_names import DEFAULT_WAY
+from restyler.ways import Way, chain_beside
 
 TRUE_PEAK_CEILING_DB = -1.1  # a tenth under −1 dBTP: meters differ by about that much
 
@@ -27,12 +30,13 @@ TRUE_PEAK_CEILING_DB = -1.1  # a tenth under −1 dBTP: meters differ by about t
 class Mix:
     """A finished mix: written to `path`; `limited` where the peak ceiling kept it from the wanted loudness.
 
-    chosen: the settings that made it, as text, as they stand in the file.
+    chosen: the settings that made it, as text, as they stand in the file. drawn: the controls that its seed drew.
     """
 
     path: Path
     seed: int
     chosen: Mapping[str, str]
+    drawn: Mapping[str, float]
     waveform: Waveform
     limited: bool
 
@@ -41,7 +45,8 @@ class Mix:
         levels = f"{integrated_loudness_lufs(self.waveform):.1f} LUFS, {true_peak_db(self.waveform):.1f} dBTP"
         note = " (quieter than wanted: the peak ceiling of -1 dBTP wins)" if self.limited else ""
         style = f"  {self.chosen['style']}" if "style" in self.chosen else ""
-        return f"{shown(self.path)}  seed {self.seed}{style}  {levels}{note}"
+        drawn = "".join(f"  {name.removesuffix('_db')} {value:+.1f} dB" for name, value in self.drawn.items())
+        return f"{shown(self.path)}  seed {self.seed}{style}{drawn}  {levels}{note}"
 
 
 def load_model(folder: Path, device: str) -> VocalRestylePipeline:
@@ -75,25 +80,35 @@ def render(
     loudness_lufs: float | None = None,
     max_batch: int = 1,
     progress: Progress | None = None,
+    way: str = DEFAULT_WAY,
+    raw: Path | None = None,
 ) -> Iterator[Mix]:
     """Write one mix per seed, each as soon as it is done: 24 bit, at the codec's rate, exactly as long as the take.
 
     loudness_lufs: integrated loudness of the mixes; the take's own if None. One gain brings a mix there, or as near
     as its true peak stays under −1 dBTP. tags: what else to write into each file beside seed and settings.
-    Raises InputError where a file can't be written.
+    way: one of WAYS (`restyler.ways`); transfer writes the chain beside each mix, which names the take's file, `raw`.
+    Raises InputError where a file can't be written, ValueError for transfer without `raw`.
     """
     take_lufs = integrated_loudness_lufs(take)
     target_lufs = take_lufs if loudness_lufs is None else loudness_lufs
     # Mixes are measured at the loudness of training: at that of a quiet take the gate at −70 LUFS would cut into them.
     lift = 10 ** ((pipeline.defaults.loudness_lufs - take_lufs) / 20)
+    finish = Way(way, pipeline, take)
     mixes = pipeline.stream(take, settings, seeds=seeds, reference=reference, max_batch=max_batch, progress=progress)
-    for samples, seed, path in zip(mixes, seeds, paths, strict=True):
-        matched = match_loudness(
-            Waveform(samples * lift, pipeline.codec.sample_rate), target_lufs, peak_db=TRUE_PEAK_CEILING_DB
-        )
-        said = vars(settings) | {"style": pipeline.style_of(settings, seed)}
+    every = pipeline.told(take, settings, seeds)
+    for samples, seed, told, path in zip(mixes, seeds, every, paths, strict=True):
+        made = finish(Waveform(samples, pipeline.codec.sample_rate), seed=seed)
+        lift_db = 0.0 if made.steps else 20 * math.log10(lift)  # a chain's mix is as loud as what it hears
+        lifted = Waveform(made.waveform.samples * 10 ** (lift_db / 20), made.waveform.sample_rate)
+        matched = match_loudness(lifted, target_lufs, peak_db=TRUE_PEAK_CEILING_DB)
+        said = vars(settings) | vars(told) | {"render": way}
         if not settings.told and reference is None:
             del said["guidance"]  # it had nothing to follow
+        if not settings.spread:
+            del said["spread"]
+        drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
         chosen = {name: str(value) for name, value in said.items() if value not in (None, {})}
-        write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
-        yield Mix(path, seed, chosen, matched.waveform, matched.limited)
+        with chain_beside(path, made, raw=raw, output_gain_db=matched.gain_db + lift_db):
+            write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
+        yield Mix(path, seed, chosen, drawn, matched.waveform, matched.limited)

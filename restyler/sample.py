@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restyler.command import QUIETEST_LUFS, Parser, assignment, command, integer, number, shown
+from restyler.way_names import DEFAULT_WAY, WAYS
 
 
 def parser() -> Parser:
@@ -40,9 +41,18 @@ def parser() -> Parser:
         help="how strongly to follow style, reference and controls, 0 to 20; 1 is as trained (default: the model's)")
     add("--sigma", type=float, metavar="S",
         help="how freely the mixes may differ from each other and from the take; 0: not at all (default: the model's)")
+    add("--spread", type=float, metavar="X",
+        help="how far apart, besides their styles, the mixes lie in what the model has controls for and none is given: "
+        "brightness, width and so on; 1: as mixes of one style do, 0: such controls are not told, up to 2 (default: "
+        "the model's, or 0 where a reference is given)")
     add("--steps", type=int, metavar="N", help="solver steps per mix, 1 to 1000 (default: the model's)")
     add("--lufs", type=number(QUIETEST_LUFS, 0), metavar="L",
         help=f"integrated loudness of the mixes in LUFS, {QUIETEST_LUFS} to 0 (default: the take's own)")
+    add("--render", choices=WAYS, default=DEFAULT_WAY, metavar="WAY",
+        help="how a mix gets from the model into its file. codec: as the model's codec decodes it; residual: with what "
+        "the codec lost of the take put back where the mix keeps it; transfer: an effect chain is fitted to the mix, "
+        "and the take itself goes through it; the chain lies beside the mix, as mix_00.yaml for `restyler synthesize "
+        "--chains`, and as mix_00.txt to read (default: %(default)s)")
     add("--batch", type=integer(1, 100), default=1, metavar="N",
         help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
     add("--device", default="auto", metavar="D",
@@ -64,27 +74,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.rendering import load_model, model_name, render
     from restyler.settings import ANY_STYLE, NO_STYLE
     from restyler.takes import find_takes, made_folders, plan, read_take
+    from restyler.ways import companions, require_raw_names
 
     controls = dict(options.control)
     if len(controls) < len(options.control):
         raise InputError("--control: each control can be set once")
     paths, passed_over = find_takes(options.takes)
     takes = plan(
-        paths, options.out, variations=options.variations, overwrite=options.overwrite, reference=options.reference
+        paths,
+        options.out,
+        variations=options.variations,
+        overwrite=options.overwrite,
+        reference=options.reference,
+        companions=companions(options.render),
     )
+    require_raw_names(options.render, paths)
     folder = options.model or BUNDLED
     pipeline = load_model(folder, options.device)
     told = options.reference is not None or bool(controls)
     style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
-    if options.guidance is not None and style == NO_STYLE and not told:
-        raise InputError("--guidance needs something to follow: a --style, a --reference or a --control")
     settings = pipeline.settings(
         style=None if style == NO_STYLE else style,
         controls=controls,
         steps=options.steps,
         guidance=options.guidance,
         sigma=options.sigma,
+        spread=0.0 if options.spread is None and options.reference else options.spread,
     )
+    if options.guidance is not None and not settings.told and not options.reference:
+        raise InputError("--guidance needs something to follow: a --style, a --reference, a --control or a --spread")
     rate = pipeline.codec.sample_rate
     for take in takes:
         read_take(take.path, rate)
@@ -107,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     loudness_lufs=options.lufs,
                     max_batch=options.batch,
                     progress=progress,
+                    way=options.render,
+                    raw=take.path,
                 ):
                     tqdm.write(mix.line())
     return 0

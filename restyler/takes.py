@@ -73,9 +73,15 @@ def read_take(path: Path, sample_rate: int) -> Waveform:
 
 
 def plan(
-    paths: Sequence[Path], out: Path, *, variations: int, overwrite: bool, reference: Path | None = None
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    variations: int,
+    overwrite: bool,
+    reference: Path | None = None,
+    companions: Sequence[str] = (),
 ) -> list[Take]:
-    """Where each take's mixes go: OUT/<stem>/mix_00.wav …
+    """Where each take's mixes go: OUT/<stem>/mix_00.wav … companions: suffixes of other files written beside each.
 
     Raises InputError where two takes would share a folder, where a mix would replace a take or the reference, and,
     unless `overwrite`, where it would replace any file.
@@ -94,7 +100,7 @@ def plan(
                 f"{shown(first)} and {shown(take.path)} would both go to {shown(out / stem)}; "
                 "rename one, or use two calls with different --out"
             )
-        for mix in take.mixes:
+        for mix in (path.with_suffix(suffix) for path in take.mixes for suffix in (path.suffix, *companions)):
             original = originals.get(os.path.realpath(mix))
             if original:
                 raise InputError(f"{shown(mix)}: the mix would replace {original}; use another --out")

@@ -224,3 +224,28 @@ def test_a_description_has_every_name_with_unit_and_range() -> None:
     ]
     assert "threshold_db: -80 … 0 dBFS (default: must be given)" in text
     assert "attack_ms: 0 … 1000 ms (default: 5)" in text
+
+
+def test_pan_and_width_move_and_scale_what_they_say() -> None:
+    sound = np.random.default_rng(0).standard_normal((2, 1000))
+    left = PARTS["pan"].process({"pan_percent": -100.0}, sound, 48_000)
+    assert np.allclose(left, [2**0.5 * sound[0], 0 * sound[1]])
+    assert np.allclose(PARTS["pan"].process({"pan_percent": 0.0}, sound, 48_000), sound)
+    for percent in (0.0, 100.0, 250.0):
+        out = PARTS["width"].process({"width_percent": percent}, sound, 48_000)
+        assert np.allclose(out.sum(axis=0), sound.sum(axis=0))
+        assert np.allclose(out[0] - out[1], percent / 100 * (sound[0] - sound[1]))
+
+
+def test_the_low_pass_of_the_reverb_is_heard_in_the_room_alone() -> None:
+    click = np.zeros((2, 48_000))
+    click[:, 0] = 1.0
+    told = {"wet_db": -6.0, "seed": 1}
+    bright, dull = (
+        PARTS["reverb"].process(PARTS["reverb"].checked(told | more), click, 48_000) - click
+        for more in ({}, {"low_pass_hz": 1000.0})
+    )
+    spectra = [np.abs(np.fft.rfft(each[0])) ** 2 for each in (bright, dull)]
+    octave_db = 10 * np.log10(spectra[1][8000:10000].sum() / spectra[0][8000:10000].sum())
+    assert octave_db == pytest.approx(-20 * np.log10(9**2), abs=2.5)  # second order, three octaves over the corner
+    assert spectra[1][50:300].sum() == pytest.approx(spectra[0][50:300].sum(), rel=0.05)

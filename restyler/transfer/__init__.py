@@ -1,0 +1,1 @@
+"""An editable effect chain fitted to a mix, and the raw take rendered through it."""

@@ -1,0 +1,131 @@
+"""How a decoded mix becomes the mix that is written: as it is, with what the codec lost, or by a fitted chain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from audio.errors import InputError
+from audio.io import write_text_atomic
+from audio.loudness import integrated_loudness_lufs
+from audio.parts import Step
+from audio.parts_kinds import SEED_LIMIT
+from audio.waveform import Waveform
+from restyler.chain_files import require_utf8
+from restyler.chain_settings import HEADER, Rendered, settings_text
+from restyler.command import shown
+from restyler.pipeline import VocalRestylePipeline
+from restyler.render_residual import with_residual
+from restyler.transfer import fit
+from restyler.transfer.fit import HEARD_LUFS, fit_chain
+from restyler.transfer.rendering import render_chain
+from restyler.transfer.text import heading, readable
+from restyler.way_names import CODEC, RESIDUAL, TRANSFER, WAYS
+
+CHAIN_SUFFIXES = (".yaml", ".txt")  # of the files beside a mix by a chain: its settings, and the same to read
+FITTED = "fitted"  # the style in the settings of a fitted chain
+
+
+@dataclass(frozen=True)
+class Made:
+    """steps: the fitted chain; none for the ways without. input_gain_db: from the take to what the chain heard."""
+
+    waveform: Waveform
+    steps: tuple[Step, ...] = ()
+    input_gain_db: float = 0.0
+
+
+class Way:
+    """One way for one take: what it needs of the take is worked out once, for all mixes.
+
+    codec: the decoded mix itself. residual: `restyler.render_residual`. transfer: a chain fitted to the decoded mix
+    (`restyler.transfer`), from what the codec leaves of the take, so that both sides have its errors and the chain
+    doesn't learn them; the take itself then goes through it. Raises ValueError for another name.
+    """
+
+    def __init__(self, name: str, pipeline: VocalRestylePipeline, take: Waveform) -> None:
+        if name not in WAYS:
+            raise ValueError(f"a way of rendering is one of {', '.join(WAYS)}, not {name!r}")
+        self.name = name
+        self.take = take.stereo().resampled(pipeline.codec.sample_rate)
+        self.decoded = self.take if name == CODEC else round_trip(pipeline, self.take)
+
+    def __call__(self, mix: Waveform, *, seed: int) -> Made:
+        """The mix to be written, of a decoded one at the level of the take. seed: of the noise of a chain's reverb."""
+        if self.name == CODEC:
+            return Made(mix)
+        if self.name == RESIDUAL:
+            signals = (each.samples.numpy() for each in (mix, self.take, self.decoded))
+            return Made(Waveform(torch.from_numpy(with_residual(*signals)), mix.sample_rate))
+        steps = fit_chain(self.decoded, mix, seed=seed % SEED_LIMIT, steps=fit.STEPS)
+        input_gain_db = HEARD_LUFS - integrated_loudness_lufs(self.take)
+        heard = Waveform(self.take.samples * 10 ** (input_gain_db / 20), self.take.sample_rate)
+        return Made(render_chain(heard, steps), steps, input_gain_db)
+
+
+@torch.no_grad()
+def round_trip(pipeline: VocalRestylePipeline, take: Waveform) -> Waveform:
+    """What the codec leaves of a take (stereo, at its rate), encoded at the loudness of training as for a mix."""
+    gain = 10 ** ((pipeline.defaults.loudness_lufs - integrated_loudness_lufs(take)) / 20)
+    latents = pipeline.codec.encode(take.samples.to(pipeline.device)[None] * gain)
+    return Waveform(pipeline.codec.decode(latents, samples=take.samples.shape[1])[0].cpu() / gain, take.sample_rate)
+
+
+def companions(way: str) -> tuple[str, ...]:
+    """Suffixes of the files that are written beside each mix."""
+    return CHAIN_SUFFIXES if way == TRANSFER else ()
+
+
+def require_raw_names(way: str, takes: Sequence[Path]) -> None:
+    """Raises InputError for takes whose names the settings of a chain could not hold."""
+    for take in takes if way == TRANSFER else ():
+        require_utf8(take, str(take.resolve()))
+
+
+@contextmanager
+def chain_beside(mix: Path, made: Made, *, raw: Path | None, output_gain_db: float) -> Iterator[None]:
+    """Around the writing of the file `mix`: its chain lies beside it, as YAML (`restyler.chain_settings`) and to read.
+
+    A mix without a chain has none beside it: that of an earlier mix of this name goes, as does a chain whose mix could
+    not be written. raw: the file of the take; output_gain_db: from what came out of the chain to the mix. Raises
+    InputError where a file can't be written, ValueError for a chain without `raw`.
+    """
+    if not made.steps:
+        yield
+        _forget_chain(mix)
+        return
+    if raw is None:
+        raise ValueError("a chain names the file of its take: raw is missing")
+    gains = {"input_gain_db": made.input_gain_db, "output_gain_db": output_gain_db}
+    settings = settings_text(FITTED, made.steps, Rendered(raw=_from(mix.parent, raw), **gains), folder=mix.parent)
+    to_read = readable(made.steps, mix=mix.name, heard_lufs=HEARD_LUFS, **gains)
+    try:
+        for suffix, text in zip(CHAIN_SUFFIXES, (settings, to_read), strict=True):
+            write_text_atomic(mix.with_suffix(suffix), text)
+        yield
+    except BaseException:
+        _forget_chain(mix)
+        raise
+
+
+def _forget_chain(mix: Path) -> None:
+    """Removes what `chain_beside` wrote beside a mix, and nothing else of the same name."""
+    for suffix, start in zip(CHAIN_SUFFIXES, (HEADER, heading(mix.name)), strict=True):
+        file = mix.with_suffix(suffix)
+        try:
+            if file.is_file() and file.read_bytes().startswith(start.encode()):
+                file.unlink()
+        except OSError as error:
+            raise InputError(f"{shown(file)}: the chain of an earlier mix can't be removed: {error.strerror}") from None
+
+
+def _from(folder: Path, file: Path) -> str:
+    try:
+        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    except (OSError, ValueError) as error:  # on another drive
+        raise InputError(f"{shown(file)}: no path leads there from {shown(folder)}: {error}") from None

@@ -1,0 +1,122 @@
+"""`sample.py --render`: what each way writes, and that nothing half-written or stale stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio.io import read, read_tags
+from audio.loudness import integrated_loudness_lufs
+from audio.waveform import Waveform
+from restyler.chain_settings import render_again
+from restyler.pipeline import VocalRestylePipeline
+from restyler.rendering import render
+from restyler.ways import Way, round_trip
+
+Run = Callable[..., int]
+VocalFile = Callable[..., Path]
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that is over sooner; how good it is is asked elsewhere."""
+    monkeypatch.setattr("restyler.transfer.fit.STEPS", 2)
+    monkeypatch.setattr("restyler.transfer.start.TONE_STEPS", 5)
+
+
+def difference_db(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean((one - other) ** 2) + 1e-30))
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_transfer_writes_the_mix_and_its_chain_which_renders_it_again(
+    sample: Run, vocal_file: VocalFile, tmp_path: Path
+) -> None:
+    take = vocal_file("My Take.wav", subtype="PCM_24")
+    assert sample(take, "--variations", 2, "--render", "transfer", "--lufs", -20) == 0
+    folder = tmp_path / "out" / "My Take"
+    names = [f"mix_{number:02d}{suffix}" for number in range(2) for suffix in (".txt", ".wav", ".yaml")]
+    assert [file.name for file in sorted(folder.iterdir())] == names
+    for file in folder.glob("*.wav"):
+        mix = read(file)
+        assert mix.samples.shape == (2, soundfile.info(take).frames)
+        assert integrated_loudness_lufs(mix) == pytest.approx(-20, abs=0.1)
+        again, style = render_again(file.with_suffix(".yaml"))
+        assert style == "fitted"
+        assert difference_db(again.samples.numpy(), mix.samples.numpy()) < -110
+        assert read_tags(file)["render"] == "transfer"
+        assert file.name in file.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_the_three_ways_differ_and_say_so(sample: Run, vocal_file: VocalFile, tmp_path: Path) -> None:
+    take = vocal_file("take.wav")
+    mixes = {}
+    for way in ("codec", "residual", "transfer"):
+        assert sample(take, "--variations", 1, "--render", way, "--out", tmp_path / way) == 0
+        [file] = (tmp_path / way).rglob("*.wav")
+        assert read_tags(file)["render"] == way
+        mixes[way] = soundfile.read(file)[0]
+    pairs = [("codec", "residual"), ("codec", "transfer"), ("residual", "transfer")]
+    assert all(difference_db(mixes[one], mixes[other]) > -80 for one, other in pairs)
+
+
+def test_residual_gives_the_take_back_where_the_mix_is_what_the_codec_leaves_of_it(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform]
+) -> None:
+    take = vocal(1.0, 44_100)
+    way = Way("residual", pipeline, take)
+    out = way(round_trip(pipeline, way.take), seed=0).waveform
+    assert difference_db(out.samples.numpy(), way.take.samples.numpy()) < -100
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_files_of_a_chain_are_claimed_before_anything_is_made(
+    sample: Run, vocal_file: VocalFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take = vocal_file("take.wav")
+    notes = tmp_path / "out" / "take" / "mix_00.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("my own notes")
+    assert sample(take, "--variations", 1, "--render", "transfer") == 2
+    assert f"{notes}: already exists" in capsys.readouterr().err
+    assert [file.name for file in notes.parent.iterdir()] == ["mix_00.txt"]
+    assert sample(take, "--variations", 1, "--render", "codec") == 0
+    assert notes.read_text() == "my own notes"
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_mix_without_a_chain_leaves_none_of_an_earlier_one(
+    sample: Run, vocal_file: VocalFile, tmp_path: Path
+) -> None:
+    take, folder = vocal_file("take.wav"), tmp_path / "out" / "take"
+    assert sample(take, "--variations", 1, "--render", "transfer") == 0
+    assert len(list(folder.iterdir())) == 3
+    assert sample(take, "--variations", 1, "--render", "codec", "--overwrite") == 0
+    assert [file.name for file in folder.iterdir()] == ["mix_00.wav"]
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_chain_whose_mix_cannot_be_written_goes(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform], vocal_file: VocalFile, tmp_path: Path
+) -> None:
+    take, path = vocal(0.3, 48_000), tmp_path / "mix.wav"
+    tags = {"too": 3000 * "x"}
+    with pytest.raises(ValueError, match="tags"):
+        list(
+            render(pipeline, take, pipeline.settings(), seeds=[0], paths=[path], tags=tags, way="transfer",
+                   raw=vocal_file("raw.wav"))
+        )  # fmt: skip
+    assert [file.name for file in tmp_path.iterdir() if file.stem == "mix"] == []
+
+
+def test_an_unknown_way_is_refused(sample: Run, vocal_file: VocalFile, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(vocal_file("take.wav"), "--render", "magic") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "magic" in error
+    assert "transfer" in error

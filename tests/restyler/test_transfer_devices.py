@@ -1,0 +1,150 @@
+"""The differentiable chain against the parts that render, and its gradients against differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from auraloss.freq import MultiResolutionSTFTLoss
+
+from audio.filters import Filter, sections
+from audio.parts import Step, render
+from audio.waveform import Waveform
+from restyler.transfer.devices import chain, compressor, equaliser, noise_bank, turns
+from restyler.transfer.distance import WEIGHTS, Target, a_weights
+from restyler.transfer.fit import HEARD_LUFS, as_steps, at_loudness
+from restyler.transfer.knobs import KNOBS, places, values
+
+RATE_HZ = 48_000
+SILENCE = RATE_HZ
+Sung = Callable[[int, float], Waveform]
+
+BUSY = {
+    "high_pass.frequency_hz": 90.0, "low_shelf.gain_db": -3.0, "peak1.gain_db": 4.0, "peak2.gain_db": -2.0,
+    "peak3.gain_db": 3.0, "peak4.gain_db": -4.0, "high_shelf.gain_db": 5.0, "low_pass.frequency_hz": 15000.0,
+    "compressor.threshold_db": -22.0, "compressor.ratio": 4.0, "width.width_percent": 60.0, "pan.pan_percent": 20.0,
+    "ping_pong_delay.time_ms": 180.0, "ping_pong_delay.wet_db": -9.0, "reverb.wet_db": -14.0,
+    "reverb.t60_low_s": 0.7, "reverb.t60_mid_s": 0.6, "reverb.t60_high_s": 0.4,
+}  # fmt: skip
+WHOLE = {name: BUSY.get(name, knob.start) for name, knob in KNOBS.items()}
+
+
+def tensors(**changed: float) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(float(value)) for name, value in (WHOLE | changed).items()}
+
+
+def without(steps: tuple[Step, ...], *names: str) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step.name not in names)
+
+
+@pytest.fixture(scope="module")
+def take(sung: Sung) -> Waveform:
+    """With silence ahead, for what goes round the end."""
+    sound = at_loudness(sung(1, 1.0), HEARD_LUFS).samples[:1, :RATE_HZ]
+    return Waveform(torch.nn.functional.pad(sound, (SILENCE, 0)), RATE_HZ)
+
+
+@pytest.fixture(scope="module")
+def bank() -> torch.Tensor:
+    return noise_bank(RATE_HZ, RATE_HZ, np.random.default_rng(0))
+
+
+def test_all_but_the_noise_is_as_rendered(take: Waveform, bank: torch.Tensor) -> None:
+    told = {"reverb.wet_db": -300.0}
+    steps = without(as_steps(WHOLE, stereo=True, seed=0), "reverb")
+    other = torch.nn.functional.pad(take.samples, (999, 0))[:, :-999] * 0.5
+    for heard in (take.samples, torch.cat([take.samples, other])):
+        rendered = render(steps, Waveform(heard, RATE_HZ)).samples[:, SILENCE:]
+        found = chain(tensors(**told), heard, bank, RATE_HZ)[:, SILENCE:]
+        error = (found - rendered).square().sum() / rendered.square().sum()
+        assert 10 * torch.log10(error) < -45  # values are written with four digits
+
+
+def test_the_reverb_is_as_loud_as_wide_and_decays_as_rendered(bank: torch.Tensor) -> None:
+    told = {"ping_pong_delay.wet_db": -300.0, "reverb.correlation": 0.5, "pan.pan_percent": 0.0}
+    steps = without(as_steps(WHOLE | told, stereo=False, seed=1), "ping_pong_delay", "compressor")
+    click = torch.zeros(1, 2 * RATE_HZ)
+    click[0, RATE_HZ // 2] = 1e-4  # under the threshold
+    dry = render(without(steps, "reverb"), Waveform(click, RATE_HZ)).samples
+    rendered = render(steps, Waveform(click, RATE_HZ)).samples - dry
+    found = chain(tensors(**told), click, bank, RATE_HZ) - dry
+
+    def facts(wet: torch.Tensor) -> list[float]:
+        late = wet[:, RATE_HZ // 2 + RATE_HZ // 5 :]
+        return [10 * torch.log10(part.square().sum()).item() for part in (wet, late, wet[0] - wet[1])]
+
+    assert facts(found) == pytest.approx(facts(rendered), abs=0.6)
+
+
+def test_the_response_is_that_of_scipy_for_the_sections_of_the_parts() -> None:
+    found = equaliser(tensors(), turns(4096), RATE_HZ).numpy()
+    bands = [step for step in as_steps(WHOLE, stereo=False, seed=0) if "frequency_hz" in step.values]
+    filters = tuple(Filter(step.name, **step.values) for step in bands)  # type: ignore[arg-type]
+    _, wanted = scipy.signal.sosfreqz(sections(filters, RATE_HZ), worN=np.linspace(0, np.pi, 2049))
+    inner = slice(3, -3)
+    assert np.abs(20 * np.log10(np.abs(found[inner]) / np.abs(wanted[inner]))).max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["threshold_db", "ratio", "release_ms", "makeup_db"])
+def test_the_gradient_of_the_compressor_is_its_difference(take: Waveform, name: str) -> None:
+    sound = take.samples[:, SILENCE:]
+
+    def level(**changed: float) -> torch.Tensor:
+        told = {knob: value.clone().requires_grad_() for knob, value in tensors(**changed).items()}
+        loud = compressor(told, sound, RATE_HZ).square().mean().log()
+        loud.backward()
+        grad = told[f"compressor.{name}"].grad
+        assert grad is not None
+        return torch.stack([loud.detach(), grad])
+
+    at = WHOLE[f"compressor.{name}"]
+    step = abs(at) * 0.03 + 0.01
+    low, here, high = (level(**{f"compressor.{name}": at + shift}) for shift in (-step, 0.0, step))
+    assert here[1] == pytest.approx((high[0] - low[0]).item() / (2 * step), rel=0.1)
+
+
+def test_every_knob_has_a_gradient(take: Waveform, bank: torch.Tensor) -> None:
+    at = places(BUSY)
+    heard = torch.cat([take.samples, torch.roll(take.samples, 99, dims=1)])
+    out = chain(values(at), heard, bank, RATE_HZ)
+    target = torch.roll(out.detach()[:, SILENCE:], 50, dims=1) * 1.3
+    Target(target, RATE_HZ).distance(out[:, SILENCE:]).backward()
+    for name, place in at.items():
+        assert place.grad is not None and place.grad.isfinite() and place.grad != 0, name
+
+
+def test_places_and_values_are_inverse() -> None:
+    at = places(WHOLE)
+    for name, value in values(at).items():
+        assert value.item() == pytest.approx(WHOLE[name], rel=1e-3, abs=2e-2), name
+
+
+def test_the_distance_is_that_of_auraloss_and_of_nothing_nothing(sung: Sung, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of left and right without weights, at the same hops."""
+    one, other = (at_loudness(sung(number, 1.0), -18).stereo().samples[:, :RATE_HZ] for number in (5, 6))
+    assert Target(one, RATE_HZ).distance(one).item() == 0
+    sizes = [128, 512, 2048]
+    settings = {"fft_sizes": sizes, "hop_sizes": [size // 2 for size in sizes], "win_lengths": sizes}
+    wanted = MultiResolutionSTFTLoss(**settings)(one[None], other[None]).item()
+    monkeypatch.setattr("restyler.transfer.distance.WEIGHTS", dict.fromkeys(WEIGHTS, 0.0) | {"lr": 1.0})
+    monkeypatch.setattr("restyler.transfer.distance.a_weights", lambda size, rate: torch.ones(size // 2 + 1))
+    assert Target(other, RATE_HZ).distance(one).item() == pytest.approx(wanted, rel=0.03)
+
+
+def test_the_a_curve_is_the_standards() -> None:
+    """IEC 61672-1, table 3."""
+    curve_db = 20 * torch.log10(a_weights(48000, RATE_HZ))
+    for frequency_hz, wanted_db in ((100, -19.1), (1000, 0.0), (4000, 1.0), (10000, -2.5)):
+        assert curve_db[frequency_hz].item() == pytest.approx(wanted_db, abs=0.1)
+
+
+def test_steps_leave_out_what_does_nothing() -> None:
+    quiet = {name: knob.start for name, knob in KNOBS.items()}
+    quiet |= {"ping_pong_delay.wet_db": -59.0, "reverb.wet_db": -59.0, "high_pass.frequency_hz": 16.0}
+    steps = as_steps(quiet | {"peak2.gain_db": 2.34567}, stereo=True, seed=0)
+    assert [step.name for step in steps] == ["peak", "low_pass", "compressor"]
+    assert steps[0] == replace(steps[0], values={"frequency_hz": 1000.0, "gain_db": 2.346, "q": 1.0})
