@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -14,6 +16,9 @@ from diffusion import path as paths
 from diffusion.layers import Block, fourier_features, modulate, rotary_table, zero_linear
 
 _TIME_FEATURES = 32
+
+Prediction = Literal["mix", "velocity"]
+RawTake = Literal["skip", "concatenation"]
 
 
 class Denoiser(ModelMixin, ConfigMixin):
@@ -35,6 +40,10 @@ class Denoiser(ModelMixin, ConfigMixin):
     width, depth, heads: of the transformer. patch_frames: latent frames per token.
     mlp_ratio: hidden width of the feed-forward over width. conv_kernel: tokens, odd.
     sigma_max: the largest σ that training draws and sampling allows (path "bridge").
+
+    The last two are for comparisons, their defaults are what the above describes. predicts: "velocity", and the sum
+    without its first term is the path's velocity, of which mix = z_t − t·velocity; untrained, the estimate is z_t.
+    raw_take: "concatenation", and the sum is residual_std·F alone: the take is known as an input beside z_t, no more.
     """
 
     _supports_gradient_checkpointing = True
@@ -53,10 +62,16 @@ class Denoiser(ModelMixin, ConfigMixin):
         mlp_ratio: float = 4.0,
         conv_kernel: int = 7,
         sigma_max: float = 1.0,
+        predicts: Prediction = "mix",
+        raw_take: RawTake = "skip",
     ) -> None:
         super().__init__()
         if path not in ("bridge", "noise"):
             raise ValueError(f"the path is 'bridge' or 'noise', not {path!r}")
+        if predicts not in ("mix", "velocity"):
+            raise ValueError(f"what is predicted is 'mix' or 'velocity', not {predicts!r}")
+        if raw_take not in ("skip", "concatenation"):
+            raise ValueError(f"the raw take comes by 'skip' or 'concatenation', not {raw_take!r}")
         if width % (2 * heads):
             raise ValueError(f"the width is divisible by twice the heads, not {width} by 2·{heads}")
         if conv_kernel % 2 == 0:
@@ -68,12 +83,13 @@ class Denoiser(ModelMixin, ConfigMixin):
         self.embed_condition = nn.Sequential(
             nn.Linear(features + embed_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
-        self.skip = zero_linear(width, 2 * latent_dim)
+        if raw_take == "skip":
+            self.skip = zero_linear(width, 2 * latent_dim)
         self.embed_frames = nn.Linear(2 * latent_dim * patch_frames, width)
         self.blocks = nn.ModuleList(Block(width, heads, round(mlp_ratio * width), conv_kernel) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_linear(width, 2 * width)
-        self.out = zero_linear(width, 3 * latent_dim * patch_frames)
+        self.out = zero_linear(width, (3 if raw_take == "skip" else 1) * latent_dim * patch_frames)
         self.gradient_checkpointing = False
 
     def set_residual_std(self, std: torch.Tensor) -> None:
@@ -125,11 +141,23 @@ class Denoiser(ModelMixin, ConfigMixin):
         deviation = paths.deviation(noisy, raw, t, self.config.path)
         with torch.autocast(raw.device.type, enabled=False):
             condition = self._condition(t, sigma, conditions.pooled)
-            gains = self.skip(condition)[:, :, None]
-        frame_gains, correction = self._read_frames(raw, deviation, condition, frame_mask)
-        gain_raw, gain_deviation = (gains + frame_gains).chunk(2, dim=1)
-        mix = raw + gain_raw * raw + gain_deviation * deviation + self.residual_std[:, None] * correction
+        outputs = self._read_frames(raw, deviation, condition, frame_mask)
+        answer = self._answer(raw, deviation, condition, outputs)
+        mix = answer if self.config.predicts == "mix" else noisy - t[:, None, None] * answer
         return mix if frame_mask is None else mix.masked_fill(padding, 0.0)
+
+    def _answer(
+        self, raw: torch.Tensor, deviation: torch.Tensor, condition: torch.Tensor, outputs: torch.Tensor
+    ) -> torch.Tensor:
+        """The class's formula: the mix, or the velocity, [batch latent frames]; outputs as of `_read_frames`."""
+        scale = self.residual_std[:, None]
+        if self.config.raw_take == "concatenation":
+            return scale * outputs
+        with torch.autocast(raw.device.type, enabled=False):
+            gains = self.skip(condition)[:, :, None]
+        gain_raw, gain_deviation = (gains + outputs[:, : gains.shape[1]]).chunk(2, dim=1)
+        start = raw if self.config.predicts == "mix" else torch.zeros_like(raw)
+        return start + gain_raw * raw + gain_deviation * deviation + scale * outputs[:, gains.shape[1] :]
 
     def _condition(self, t: torch.Tensor, sigma: torch.Tensor | None, pooled: torch.Tensor) -> torch.Tensor:
         features = [fourier_features(t, _TIME_FEATURES), pooled.float()]
@@ -143,8 +171,8 @@ class Denoiser(ModelMixin, ConfigMixin):
         deviation: torch.Tensor,
         condition: torch.Tensor,
         frame_mask: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """G and H of the class's formula one after the other, [batch 2·latent frames], and F, [batch latent frames]."""
+    ) -> torch.Tensor:
+        """G, H and F of the class's formula one after the other, [batch 3·latent frames]; F alone without a skip."""
         frames, patch = raw.shape[2], self.config.patch_frames
         missing = -frames % patch
         unit = deviation if self.config.path == "noise" else deviation / self.residual_std[:, None]
@@ -164,7 +192,7 @@ class Denoiser(ModelMixin, ConfigMixin):
             shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
             patches = self.out(modulate(self.norm(x), shift, scale))
         out = rearrange(patches, "batch token (patch channel) -> batch channel (token patch)", patch=patch)
-        return out[:, : 2 * self.config.latent_dim, :frames], out[:, 2 * self.config.latent_dim :, :frames]
+        return out[:, :, :frames]
 
     def _check_sigma(self, sigma: torch.Tensor | None, batch: int) -> None:
         if self.config.path == "noise":

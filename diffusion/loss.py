@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
@@ -11,6 +13,8 @@ from diffusion.path import DataPredictor, interpolate
 # Below it an error of the estimate weighs as if at it, 400-fold: 1/t² has no bound, and one example drawn at t = 0.001
 # would outweigh all others of its batch. A grid of up to 20 equal steps never asks below it.
 SMALLEST_T = 0.05
+
+Weighting = Literal["velocity", "mix"]
 
 
 def sample_times(
@@ -45,19 +49,27 @@ def estimate_on_path(
     return denoiser(interpolate(mix, start, t), t, sigma, conditions, frame_mask)
 
 
-def velocity_error(
-    estimate: torch.Tensor, mix: torch.Tensor, *, t: torch.Tensor, frame_mask: torch.Tensor | None
+def estimate_error(
+    estimate: torch.Tensor,
+    mix: torch.Tensor,
+    *,
+    t: torch.Tensor,
+    frame_mask: torch.Tensor | None,
+    weighting: Weighting = "velocity",
 ) -> torch.Tensor:
-    """Mean square error of the velocity that an estimate of the mix stands for, one number per item [batch].
+    """Mean square error of an estimate of the mix, or of the velocity that it stands for, one number per item [batch].
 
-    The network estimates the mix, and the velocity is (z_t − estimate)/t, so this is the estimate's error over t² (Li &
-    He 2025: predict the data, weigh the velocity). Near the mix the estimate's own error is a hundredth of what it is
-    at the start; weighed evenly, the last steps of sampling would hardly be trained, and would leave noise behind.
+    The denoiser estimates the mix, and the velocity is (z_t − estimate)/t, so the velocity's error is the estimate's
+    over t² (Li & He 2025: predict the data, weigh the velocity). Near the mix the estimate's own error is a hundredth
+    of what it is at the start; weighed evenly ("mix"), the last steps of sampling would hardly be trained, and would
+    leave noise behind.
 
     estimate, mix: [batch latent frames]. t: [batch]. frame_mask: bool [batch frames], False in padding. The
     content of padded frames, NaN included, changes neither the loss nor its gradients.
     """
-    error = (estimate - mix) / t.clamp(min=SMALLEST_T)[:, None, None]
+    error = estimate - mix
+    if weighting == "velocity":
+        error = error / t.clamp(min=SMALLEST_T)[:, None, None]
     if frame_mask is None:
         return error.square().mean(dim=(1, 2))
     squares = error.masked_fill(~frame_mask[:, None], 0.0).square().sum(dim=(1, 2))

@@ -13,7 +13,7 @@ from codec.encodec48 import Encodec48Codec
 from codec.pocket import PocketCodec
 from conditioning.conditioner import StyleConditioner
 from diffusion.denoiser import Denoiser
-from diffusion.loss import estimate_on_path, velocity_error
+from diffusion.loss import Weighting, estimate_error, estimate_on_path
 from restyler.config import BridgePath, DenoiserConfig, EncodecChoice, ModelStart, PocketCodecChoice
 from restyler.model_folder import BUNDLED
 from restyler.pipeline import VocalRestylePipeline
@@ -24,9 +24,15 @@ from restyler.spectral import SpectralLoss
 class TrainingModel(nn.Module):
     """All that is trained, with the loss as its output: one module for one wrapper of Accelerate."""
 
-    def __init__(self, conditioner: StyleConditioner, denoiser: Denoiser, spectral: SpectralLoss | None = None) -> None:
+    def __init__(
+        self,
+        conditioner: StyleConditioner,
+        denoiser: Denoiser,
+        spectral: SpectralLoss | None = None,
+        weighting: Weighting = "velocity",
+    ) -> None:
         super().__init__()
-        self.conditioner, self.denoiser, self.spectral = conditioner, denoiser, spectral
+        self.conditioner, self.denoiser, self.spectral, self.weighting = conditioner, denoiser, spectral, weighting
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """A batch of examples with their draws (restyler.draws) → loss of each, [batch]."""
@@ -39,7 +45,7 @@ class TrainingModel(nn.Module):
         estimate = estimate_on_path(
             self.denoiser, mix, conditions, t=t, sigma=sigma, noise=batch["noise"], frame_mask=frame_mask
         )
-        losses = velocity_error(estimate, mix, t=t, frame_mask=frame_mask)
+        losses = estimate_error(estimate, mix, t=t, frame_mask=frame_mask, weighting=self.weighting)
         at_start = (t == 1).nonzero()[:, 0]  # there the estimate is a whole mix: the one that one step gives
         if self.spectral is None or not len(at_start):
             return losses
@@ -111,7 +117,8 @@ def build_model(config: DenoiserConfig, codec: LatentCodec, styles: list[str]) -
         denoiser.enable_gradient_checkpointing()
     if isinstance(config.start, ModelStart):
         _take_weights(conditioner, denoiser, config.start.path)
-    return TrainingModel(conditioner, denoiser, SpectralLoss(codec, config.spectral) if config.spectral else None)
+    spectral = SpectralLoss(codec, config.spectral) if config.spectral else None
+    return TrainingModel(conditioner, denoiser, spectral, config.loss.weighting)
 
 
 def compile_blocks(model: TrainingModel) -> None:

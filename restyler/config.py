@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 
 from audio.errors import InputError
 from audio.features import FEATURES
 from restyler.codec_config import CodecConfig
+from restyler.config_mistakes import explain
 from restyler.sections import (
     EmaSection,
     Loudness,
@@ -93,6 +92,8 @@ class DenoiserSection(Section):
     patch_frames: Positive
     mlp_ratio: PositiveFloat
     conv_kernel: Positive
+    predicts: Literal["mix", "velocity"]
+    raw_take: Literal["skip", "concatenation"]
 
 
 class BridgePath(Section):
@@ -115,6 +116,10 @@ class TimeSection(Section):
     mean: float
     std: PositiveFloat
     start_share: Probability
+
+
+class LossSection(Section):
+    weighting: Literal["velocity", "mix"]
 
 
 class RandomStart(Section):
@@ -193,11 +198,13 @@ class DenoiserConfig(Section):
     seed: NonNegative
     data: PreparedData | FolderData | SyntheticData = Field(discriminator="kind")
     codec: PocketCodecChoice | EncodecChoice = Field(discriminator="kind")
+    standardise: bool
     start: RandomStart | ModelStart = Field(discriminator="kind")
     conditioner: ConditionerSection
     denoiser: DenoiserSection
     path: BridgePath | NoisePath = Field(discriminator="kind")
     time: TimeSection
+    loss: LossSection
     spectral: SpectralSection | None
     dropout: DropoutSection
     optim: OptimSection
@@ -240,59 +247,5 @@ def validate(tree: Tree, schema: type[Checked], source: str) -> Checked:
     try:
         return schema.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        lines = [f"{source}: {_explain(schema, item)}" for item in error.errors()]
+        lines = [f"{source}: {explain(schema, item)}" for item in error.errors()]
         raise InputError("\n".join(lines)) from None
-
-
-def _explain(schema: type[Section], item: Any) -> str:
-    """One pydantic error as one line: where, what is wrong, what is allowed."""
-    shown, model, place = _walk(schema, item["loc"])
-    dotted = ".".join(shown)
-    match item["type"]:
-        case "extra_forbidden":
-            return f"{dotted}: unknown key{_suggest(shown[-1], sorted(model.model_fields) if model else [])}"
-        case "missing":
-            return f"{dotted}: missing"
-        case "union_tag_invalid" | "union_tag_not_found":
-            kinds = ", ".join(sorted(_members(place)))
-            return f"{dotted}.kind: should be one of {kinds}, not {item['input'].get('kind')!r}"
-        case "value_error":
-            return ": ".join(filter(None, [dotted, item["msg"].removeprefix("Value error, ")]))
-        case _:
-            return f"{dotted}: {item['msg'].removeprefix('Input ')}, not {item['input']!r}"
-
-
-def _walk(
-    schema: type[Section], location: Sequence[int | str]
-) -> tuple[list[str], type[Section] | None, FieldInfo | None]:
-    """Follows an error's location: the keys as the file shows them, the section of the last one, and its field."""
-    shown: list[str] = []
-    model: type[Section] | None = schema
-    place: FieldInfo | None = None
-    for step in location:
-        if step in _members(place):  # pydantic names the member of a union, the file does not
-            model, place = _members(place)[str(step)], None
-            continue
-        if place is not None:
-            model = _section_of(place)
-        place = model.model_fields.get(str(step)) if model else None
-        shown.append(str(step))
-    return shown, model, place
-
-
-def _members(place: FieldInfo | None) -> dict[str, type[Section]]:
-    """The members of a tagged union by their `kind`."""
-    if place is None or place.discriminator is None:
-        return {}
-    return {get_args(member.model_fields["kind"].annotation)[0]: member for member in get_args(place.annotation)}
-
-
-def _section_of(place: FieldInfo) -> type[Section] | None:
-    """The section that a field holds, alone or in a list."""
-    candidates = (place.annotation, *get_args(place.annotation))
-    return next((one for one in candidates if isinstance(one, type) and issubclass(one, Section)), None)
-
-
-def _suggest(key: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, allowed, n=1)
-    return f", did you mean «{near[0]}»?" if near else f" (allowed: {', '.join(allowed)})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from codec.base import LatentCodec
@@ -61,7 +62,7 @@ def _prepared_material(config: DenoiserConfig, data: PreparedData, codec: Latent
         sets.train.weights,
         config.conditioner.controls,
         codec,
-        standardise_codec=isinstance(config.codec, EncodecChoice),
+        standardise_codec=_to_be_standardised(config, codec),
     )
     train, validation = (
         PreparedExamples(
@@ -106,7 +107,7 @@ def _pairs_material(
     encoded = latent_pairs(pairs, cache)
     splits = {name: [item for item in encoded if item.pair.split == name] for name in ("train", "validation")}
     statistics = measure(
-        splits["train"], config.conditioner.controls, codec, standardise_codec=isinstance(config.codec, EncodecChoice)
+        splits["train"], config.conditioner.controls, codec, standardise_codec=_to_be_standardised(config, codec)
     )
     train, validation = (
         LatentPairs(
@@ -131,6 +132,16 @@ def _pairs_material(
                 loudness_lufs=data.loudness_lufs,
             )
     return Material(codec, train, validation, statistics, data.loudness_lufs, facts, auditions)
+
+
+def _to_be_standardised(config: DenoiserConfig, codec: LatentCodec) -> bool:
+    """Whether the codec's statistics are still to be measured; they are taken from it where none are wanted.
+
+    Only now: sets and caches know the codec by what it came with, and hold latents as its network gives them.
+    """
+    if not config.standardise:
+        codec.set_statistics(torch.zeros(codec.latent_dim), torch.ones(codec.latent_dim))
+    return config.standardise and isinstance(config.codec, EncodecChoice)
 
 
 def _digest(pairs: Sequence[Pair], cache: LatentCache) -> str:

@@ -6,6 +6,7 @@ import torch
 
 from audio.errors import InputError
 from conditioning.conditions import Conditions
+from diffusion import path as paths
 from diffusion.denoiser import Denoiser
 from diffusion.layers import Attention, rotary_table
 
@@ -34,9 +35,40 @@ def test_untrained_it_returns_the_raw_take_exactly(path: str) -> None:
     assert torch.equal(estimate(denoiser, x), x["raw"])
 
 
+@pytest.mark.parametrize("raw_take", ["skip", "concatenation"])
 @pytest.mark.parametrize("path", ["bridge", "noise"])
-def test_every_input_matters(path: str, lively_denoiser: Build) -> None:
-    denoiser, x = lively_denoiser(path=path), inputs(path=path)
+def test_untrained_a_predictor_of_the_velocity_stays_where_it_is(path: str, raw_take: str) -> None:
+    sizes = {"latent_dim": 6, "embed_dim": 8, "codec_fingerprint": "f", "width": 32, "depth": 2, "heads": 2}
+    x = inputs(path=path)
+    assert torch.equal(estimate(Denoiser(path=path, predicts="velocity", raw_take=raw_take, **sizes), x), x["noisy"])
+
+
+@pytest.mark.parametrize("path", ["bridge", "noise"])
+def test_the_same_weights_give_the_velocity_that_the_mix_is_reckoned_from(path: str, lively_denoiser: Build) -> None:
+    """What is added to the raw take in one case is the velocity in the other; without a skip it is the mix itself."""
+    x = inputs(path=path)
+    for raw_take, first in (("skip", x["raw"]), ("concatenation", 0.0)):
+        of_mix, of_velocity = (lively_denoiser(path=path, raw_take=raw_take, predicts=p) for p in ("mix", "velocity"))
+        of_velocity.load_state_dict(of_mix.state_dict())
+        followed = paths.velocity(x["noisy"], estimate(of_velocity, x), x["t"])
+        torch.testing.assert_close(followed, estimate(of_mix, x) - first, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_skip_no_gain_reaches_the_take(lively_denoiser: Build) -> None:
+    """All that comes out is the last layer's, which has no more outputs than a mix needs."""
+    denoiser, x = lively_denoiser(raw_take="concatenation"), inputs()
+    assert not any(name.startswith("skip") for name in denoiser.state_dict())
+    assert len(denoiser.out.bias) == 6 * denoiser.config.patch_frames
+    torch.nn.init.zeros_(denoiser.out.weight)
+    expected = denoiser.residual_std * denoiser.out.bias.unflatten(0, (2, 6))[0]  # of the first frame of each token
+    torch.testing.assert_close(estimate(denoiser, x)[:, :, 0], expected.expand(2, -1))
+
+
+@pytest.mark.parametrize("raw_take", ["skip", "concatenation"])
+@pytest.mark.parametrize("predicts", ["mix", "velocity"])
+@pytest.mark.parametrize("path", ["bridge", "noise"])
+def test_every_input_matters(path: str, predicts: str, raw_take: str, lively_denoiser: Build) -> None:
+    denoiser, x = lively_denoiser(path=path, predicts=predicts, raw_take=raw_take), inputs(path=path)
     before = estimate(denoiser, x)
     for name, value in x.items():
         if value is not None:
@@ -55,6 +87,8 @@ def test_every_input_matters(path: str, lively_denoiser: Build) -> None:
         ("mlp_ratio", 2.0),
         ("conv_kernel", 5),
         ("sigma_max", 2.0),
+        ("predicts", "velocity"),
+        ("raw_take", "concatenation"),
     ],
 )
 def test_every_setting_matters(setting: str, value: object, lively_denoiser: Build) -> None:
@@ -126,9 +160,11 @@ def test_attention_reaches_everything_that_is_not_masked(lively_denoiser: Build)
     assert (estimate(denoiser, x) - before)[:, :, :10].abs().max() > 1e-5
 
 
-def test_what_it_adds_is_in_units_of_the_residual(lively_denoiser: Build) -> None:
+@pytest.mark.parametrize("raw_take", ["skip", "concatenation"])
+@pytest.mark.parametrize("predicts", ["mix", "velocity"])
+def test_what_it_adds_is_in_units_of_the_residual(predicts: str, raw_take: str, lively_denoiser: Build) -> None:
     """A channel whose residual and deviation are ten times smaller gets a tenth of the correction."""
-    denoiser, x = lively_denoiser(), inputs()
+    denoiser, x = lively_denoiser(predicts=predicts, raw_take=raw_take), inputs()
     x["raw"][:] = 0.0
     x["noisy"] = x["noisy"] * denoiser.residual_std[:, None]
     before = estimate(denoiser, x)
@@ -165,7 +201,9 @@ def test_the_start_of_each_path(lively_denoiser: Build) -> None:
 
 
 def test_a_saved_denoiser_comes_back_bit_for_bit(tmp_path: Path, lively_denoiser: Build) -> None:
-    denoiser = lively_denoiser(codec_fingerprint="0123abcd", sigma_max=1.5)
+    denoiser = lively_denoiser(
+        codec_fingerprint="0123abcd", sigma_max=1.5, predicts="velocity", raw_take="concatenation"
+    )
     denoiser.save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
     loaded = Denoiser.from_pretrained(tmp_path)
@@ -244,6 +282,8 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(lively_denois
         ({"path": "brigde"}, "brigde"),
         ({"patch_frames": 0}, "positive"),
         ({"sigma_max": 0.0}, "positive"),
+        ({"predicts": "noise"}, "'mix' or 'velocity', not 'noise'"),
+        ({"raw_take": "gains"}, "'skip' or 'concatenation', not 'gains'"),
     ],
 )
 def test_impossible_sizes_are_refused(setting: dict, complaint: str) -> None:

@@ -6,14 +6,14 @@ from scipy import stats
 
 from conditioning.conditions import Conditions
 from diffusion.denoiser import Denoiser
-from diffusion.loss import estimate_on_path, sample_times, velocity_error
+from diffusion.loss import estimate_error, estimate_on_path, sample_times
 from diffusion.path import interpolate, velocity
 
 
 def flow_loss(denoiser, mix: torch.Tensor, conditions: Conditions, **draws: torch.Tensor | None) -> torch.Tensor:
     """The error of the velocity at the points on the path that are drawn."""
     estimate = estimate_on_path(denoiser, mix, conditions, **draws)
-    return velocity_error(estimate, mix, t=draws["t"], frame_mask=draws["frame_mask"])
+    return estimate_error(estimate, mix, t=draws["t"], frame_mask=draws["frame_mask"])
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.5, 0.5)])
@@ -68,6 +68,15 @@ def test_it_is_the_error_of_the_velocity_that_sampling_follows(gaussian_pairs, g
     z = interpolate(mix, start, t)
     followed = velocity(z, gaussian_pairs(z, t, sigma, conditions), t)
     torch.testing.assert_close(loss, (followed - (start - mix)).square().mean(dim=(1, 2)))
+
+
+def test_evenly_weighed_it_is_the_error_of_the_mix_itself(generator: torch.Generator) -> None:
+    estimate, mix = torch.randn(2, 3, 4, 9, generator=generator)
+    t, mask = torch.tensor([0.01, 0.5, 1.0]), torch.rand(3, 9, generator=generator) < 0.7
+    error = estimate_error(estimate, mix, t=t, frame_mask=mask, weighting="mix")
+    for item in range(3):
+        expected = torch.nn.functional.mse_loss(estimate[item][:, mask[item]], mix[item][:, mask[item]])
+        torch.testing.assert_close(error[item], expected)
 
 
 def test_padding_changes_neither_the_loss_nor_its_gradient(lively_denoiser: Callable[..., Denoiser], generator) -> None:

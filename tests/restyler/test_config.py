@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from audio.errors import InputError
 from restyler.config import TASKS, load_config, validate
+from restyler.differences import differences
 from restyler.yamltree import merge, override_tree, parse, read_tree
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -24,9 +25,26 @@ def keys(tree: dict, prefix: str = "") -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["base", "large", "pocket", "tiny"])
+ABLATIONS = sorted(path.stem for path in (CONFIGS / "ablations").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["base", "large", "pocket", "tiny", *(f"ablations/{name}" for name in ABLATIONS)])
 def test_shipped_configs_validate(name: str) -> None:
     assert load_config(CONFIGS / f"{name}.yaml").task == "denoiser"
+
+
+@pytest.mark.parametrize("name", [name for name in ABLATIONS if name != "plain"])
+def test_an_ablation_states_what_it_changes_and_no_more(name: str) -> None:
+    """In ten lines; nothing of what it states is as in plain.yaml already."""
+    path = CONFIGS / "ablations" / f"{name}.yaml"
+    plain, changed = (load_config(path.with_stem(stem)).model_dump(mode="json") for stem in ("plain", name))
+    stated = yaml.safe_load(path.read_text())
+    assert stated.pop("extends") == "plain.yaml" and path.read_text().startswith("# ")
+    assert sum(line.strip() != "" and not line.startswith("#") for line in path.read_text().splitlines()) <= 10
+    assert {key for key in differences(plain, changed) if not key.startswith("path.")} == {
+        key for key in keys(stated) if not key.startswith("path.")
+    }
+    assert (plain["path"] != changed["path"]) == ("path" in stated)
 
 
 def test_base_states_and_explains_every_key() -> None:
@@ -88,6 +106,10 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
         ("sampling.sigma=1.6", "sampling.sigma: 0 to path.sigma_max (1.5), not 1.6"),
         ("sampling.sigma=null", "sampling.sigma: 0 to path.sigma_max (1.5), not None"),
         ("path={kind: noise}", "sampling.sigma: the path noise has none: null"),
+        ("loss.weighting=even", "loss.weighting: should be 'velocity' or 'mix', not 'even'"),
+        ("denoiser.predicts=noise", "denoiser.predicts: should be 'mix' or 'velocity', not 'noise'"),
+        ("denoiser.raw_take=none", "denoiser.raw_take: should be 'skip' or 'concatenation', not 'none'"),
+        ("standardise=1", "standardise: should be a valid boolean, not 1"),
         ("conditioner.controls=[loud]", "conditioner.controls: ['loud'] are not different names out of brightness_db"),
         ("conditioner.controls=[width_db, width_db]", "are not different names out of"),
         ("task=dance", "task: 'dance' is not one of codec, denoiser"),
