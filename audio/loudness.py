@@ -66,6 +66,19 @@ def true_peak_db(waveform: Waveform) -> float:
     return 20 * math.log10(peak) if peak > 0 else -math.inf
 
 
+def gain_to(waveform: Waveform, loudness_lufs: float) -> float:
+    """The factor that brings a waveform to a loudness. Raises InputError where all of it lies below −70 LUFS."""
+    now_lufs = integrated_loudness_lufs(waveform)
+    if now_lufs == -math.inf:
+        raise InputError("the audio is too quiet to have a loudness: all of it lies below -70 LUFS")
+    return float(10 ** ((loudness_lufs - now_lufs) / 20))
+
+
+def brought_to(waveform: Waveform, loudness_lufs: float) -> Waveform:
+    """By one gain, over full scale where it has to be. Raises InputError as `gain_to` does."""
+    return Waveform(waveform.samples * gain_to(waveform, loudness_lufs), waveform.sample_rate)
+
+
 def match_loudness(waveform: Waveform, target_lufs: float, *, peak_db: float = -1.0) -> Matched:
     """Brings a waveform to `target_lufs` by one gain, or as near as the true peak stays at or under `peak_db` (dBTP).
 
@@ -76,10 +89,7 @@ def match_loudness(waveform: Waveform, target_lufs: float, *, peak_db: float = -
     """
     if not math.isfinite(target_lufs) or not peak_db <= 0:
         raise ValueError(f"a finite target and a ceiling of at most 0 dBTP, not {target_lufs} LUFS and {peak_db} dBTP")
-    loudness_lufs = integrated_loudness_lufs(waveform)
-    if loudness_lufs == -math.inf:
-        raise InputError("the audio is too quiet to have a loudness: all of it lies below -70 LUFS")
-    wanted_db = target_lufs - loudness_lufs
+    wanted_db = 20 * math.log10(gain_to(waveform, target_lufs))
     allowed_db = peak_db - ROUNDING_DB - true_peak_db(waveform)
     gain_db = min(wanted_db, allowed_db)
     return Matched(

@@ -21,7 +21,7 @@ from audio.waveform import Waveform
 TAKE = "take "  # before the name of a feature: that of the raw take, and not what the mix changed in it
 EXCERPT_S = 30.0
 PRIOR_PAIRS = 10.0  # how many pairs the prior counts for
-LEAST_STD_DB = 0.1  # a feature of the takes that varies less says nothing about another take
+LEAST_STD_DB = 0.1  # a feature of the takes that varies less says nothing about another take, a control nothing at all
 
 
 class JointNormal(BaseModel):
@@ -86,13 +86,14 @@ def draw(
     for index, name in enumerate(joint.names):
         if name in told:
             mean, covariance = condition(mean, covariance, index, told[name])
-    covariance = covariance * spread**2
     drawn: dict[str, float] = {}
     for index, (name, chance) in enumerate(zip(joint.names, chances, strict=True)):
         if name in limits and name not in told:
-            centre, std = mean[index], np.sqrt(covariance[index, index])
+            # What one value says about the others is the same for every spread.
+            centre, std = mean[index], spread * np.sqrt(covariance[index, index])
             low, high = ((limit - centre) / std for limit in limits[name])
-            drawn[name] = float(centre + std * _cut_off(chance, low, high))
+            # Rounding alone could lead out of the limits, where the value would be refused if it were told.
+            drawn[name] = float(np.clip(centre + std * _cut_off(chance, low, high), *limits[name]))
             mean, covariance = condition(mean, covariance, index, drawn[name])
     return drawn
 
@@ -116,9 +117,10 @@ def joint_normals(
 
     Few pairs say little about a covariance. That of all pairs is drawn towards its own diagonal, and mean and
     covariance of a style towards those of all pairs, as if PRIOR_PAIRS more pairs had shown just that. Pairs of
-    unequal weight count as (Σw)²/Σw² equal ones (Kish 1965). Features of the takes that hardly vary are left out.
+    unequal weight count as (Σw)²/Σw² equal ones (Kish 1965). Features of the takes that hardly vary (LEAST_STD_DB) are
+    left out.
 
-    Empty where there is nothing to draw: no control, or one that doesn't vary over the pairs that are left.
+    Empty where there is nothing to draw: no control, or one that hardly varies over the pairs that are left.
     """
     whole = ~np.isnan(values).any(axis=1)
     values, weights = values[whole], weights[whole]
@@ -126,7 +128,7 @@ def joint_normals(
     if not len(values):
         return {}
     mean, covariance, count = _moments(values, weights)
-    varies = np.diag(covariance) > [LEAST_STD_DB**2 if name.startswith(TAKE) else 0.0 for name in names]
+    varies = np.diag(covariance) > LEAST_STD_DB**2
     controls = [bool(flag) for name, flag in zip(names, varies, strict=True) if not name.startswith(TAKE)]
     if not controls or not all(controls):
         return {}

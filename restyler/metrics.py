@@ -12,8 +12,7 @@ from auraloss.freq import MultiResolutionSTFTLoss, SumAndDifferenceSTFTLoss
 from auraloss.perceptual import FIRFilter
 from scipy.signal import lfilter
 
-from audio.errors import InputError
-from audio.loudness import integrated_loudness_lufs
+from audio.loudness import brought_to
 from audio.waveform import Waveform
 from restyler.seeds import seeded
 
@@ -107,8 +106,5 @@ def _check_alike(reference: Waveform, estimate: Waveform) -> None:
 
 
 def at_loudness(waveform: Waveform) -> torch.Tensor:
-    """Samples [channels samples] at −18 LUFS by one gain, over full scale where it has to be."""
-    loudness_lufs = integrated_loudness_lufs(waveform)
-    if loudness_lufs == -float("inf"):
-        raise InputError("a silent signal has no distance to a mix: all of it lies below -70 LUFS")
-    return waveform.samples.float() * 10 ** ((LOUDNESS_LUFS - loudness_lufs) / 20)
+    """Samples [channels samples] at −18 LUFS by one gain, over full scale where it has to be. Raises InputError for silence."""
+    return brought_to(waveform, LOUDNESS_LUFS).samples.float()

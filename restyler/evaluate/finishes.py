@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, partial
 
+from audio.loudness import brought_to
 from audio.waveform import Waveform
 from restyler.evaluate.model_rows import Finish
-from restyler.evaluate.row import brought_to, like
+from restyler.evaluate.row import like
 from restyler.pipeline import VocalRestylePipeline
 from restyler.transfer.fit import HEARD_LUFS, LOWEST_RATE_HZ, fit_chain
 from restyler.transfer.rendering import render_chain

@@ -12,7 +12,7 @@ import torch
 from audio.errors import InputError
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
-from restyler.evaluate.row import REFERENCE_S, Row, brought_to, first, like, on_second_half
+from restyler.evaluate.row import REFERENCE_S, Row, first, like, on_second_half
 
 RATE_HZ = 44100  # Matchering's own
 LOUDNESS_LUFS = -18.0  # of both files: Matchering takes on the reference's level, and limits what would clip

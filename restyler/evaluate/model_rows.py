@@ -10,7 +10,7 @@ import torch
 
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
-from restyler.evaluate.row import REFERENCE_S, Row, as_loud, first, gain_to, like, on_second_half, remembered
+from restyler.evaluate.row import REFERENCE_S, Row, as_loud, first, like, on_second_half, remembered
 from restyler.pipeline import VocalRestylePipeline
 from restyler.settings import ANY_STYLE
 from restyler.way_names import TRANSFER

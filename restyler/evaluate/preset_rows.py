@@ -14,7 +14,7 @@ from audio.presets import read_presets, training_names
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.mean_preset import mean_preset
-from restyler.evaluate.row import REFERENCE_S, Row, as_loud, brought_to, first, on_second_half, remembered
+from restyler.evaluate.row import REFERENCE_S, Row, as_loud, first, on_second_half, remembered
 from restyler.seeds import generator
 from restyler.synthesize import FED_LUFS
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from audio.errors import InputError
-from audio.loudness import integrated_loudness_lufs
+from audio.loudness import brought_to, integrated_loudness_lufs
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
 
@@ -64,19 +62,6 @@ def has_second_half(song: Song) -> bool:
 def first(waveform: Waveform, seconds: float) -> Waveform:
     """Its start, `seconds` long."""
     return Waveform(waveform.samples[:, : round(seconds * waveform.sample_rate)], waveform.sample_rate)
-
-
-def gain_to(waveform: Waveform, loudness_lufs: float) -> float:
-    """The factor that brings a waveform to a loudness. Raises InputError for silence."""
-    now_lufs = integrated_loudness_lufs(waveform)
-    if now_lufs == -math.inf:
-        raise InputError("the audio is too quiet to have a loudness: all of it lies below -70 LUFS")
-    return float(10 ** ((loudness_lufs - now_lufs) / 20))
-
-
-def brought_to(waveform: Waveform, loudness_lufs: float) -> Waveform:
-    """By one gain, over full scale where it has to be. Raises InputError for silence."""
-    return Waveform(waveform.samples * gain_to(waveform, loudness_lufs), waveform.sample_rate)
 
 
 def as_loud(render: Waveform, take: Waveform) -> Waveform:

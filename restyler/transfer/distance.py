@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from codec.losses import a_weighting
 from restyler.metrics import FFT_SIZES
 
 HOP_SHARE = 2  # windows overlap by half: a quarter, as the metric has it, takes twice as long and moves no fit
@@ -58,16 +59,7 @@ def _magnitudes(samples: torch.Tensor, size: int, sample_rate: int) -> torch.Ten
     left, right = spectrum
     four = torch.stack([left, right, left + right, left - right])
     magnitude = (four.real.square() + four.imag.square()).clamp(min=LEAST_POWER).sqrt()
-    return magnitude * a_weights(size, sample_rate)[:, None]
-
-
-def a_weights(size: int, sample_rate: int) -> torch.Tensor:
-    """Linear gain of the A-curve (IEC 61672-1) at the bins of a transform, [bins]; 1 at 1 kHz."""
-    square = (torch.arange(size // 2 + 1) * (sample_rate / size)).double().square()
-    curve = 12194.0**2 * square.square() / (
-        (square + 20.6**2) * ((square + 107.7**2) * (square + 737.9**2)).sqrt() * (square + 12194.0**2)
-    )  # fmt: skip
-    return (curve * 10 ** (2.0 / 20)).float()
+    return magnitude * a_weighting(torch.fft.rfftfreq(size, 1 / sample_rate))[:, None]
 
 
 def _levels(samples: torch.Tensor, sample_rate: int) -> list[torch.Tensor]:

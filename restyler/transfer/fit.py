@@ -7,8 +7,7 @@ import math
 import numpy as np
 import torch
 
-from audio.errors import InputError
-from audio.loudness import integrated_loudness_lufs
+from audio.loudness import brought_to
 from audio.parts import Step, find_part
 from audio.waveform import Waveform
 from restyler.transfer.devices import chain, noise_bank
@@ -48,7 +47,7 @@ def fit_chain(take: Waveform, target: Waveform, *, seed: int = 0, steps: int = S
     rate = take.sample_rate
     if rate != target.sample_rate or rate < LOWEST_RATE_HZ or take.samples.shape[1] != target.samples.shape[1]:
         raise ValueError(f"a take and a mix of one length and one rate of at least {LOWEST_RATE_HZ} Hz are needed")
-    dry, mix = (at_loudness(each.stereo(), HEARD_LUFS).samples for each in (take, target))
+    dry, mix = (brought_to(each.stereo(), HEARD_LUFS).samples for each in (take, target))
     dry = dry[:1] if torch.equal(dry[0], dry[1]) else dry
     pieces = excerpts(dry, mix, rate)
     heard = np.concatenate([piece.take.numpy()[:, piece.context :] for piece in pieces], axis=1)
@@ -67,14 +66,6 @@ def fit_chain(take: Waveform, target: Waveform, *, seed: int = 0, steps: int = S
         target_there.distance(out[:, piece.context :]).backward()
         optimiser.step()
     return as_steps({name: value.item() for name, value in values(at).items()}, stereo=len(dry) == 2, seed=seed)
-
-
-def at_loudness(waveform: Waveform, lufs: float) -> Waveform:
-    """The waveform at a loudness, by one gain. Raises InputError for a silent one."""
-    loudness_lufs = integrated_loudness_lufs(waveform)
-    if loudness_lufs == -math.inf:
-        raise InputError("a silent signal has no chain: all of it lies below -70 LUFS")
-    return Waveform(waveform.samples.float() * 10 ** ((lufs - loudness_lufs) / 20), waveform.sample_rate)
 
 
 def as_steps(found: dict[str, float], *, stereo: bool, seed: int) -> tuple[Step, ...]:

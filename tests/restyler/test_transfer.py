@@ -14,6 +14,7 @@ import torch
 
 from audio.errors import InputError
 from audio.filters import Filter, sections
+from audio.loudness import brought_to
 from audio.parts import Step, find_part, render
 from audio.waveform import Waveform
 from restyler.chain_settings import Rendered, render_again, settings_text
@@ -21,7 +22,7 @@ from restyler.chains import read_chains
 from restyler.metrics import loudness_dynamics_distance, spectral_distance
 from restyler.transfer import start
 from restyler.transfer.excerpts import BODY_S, MOST, excerpts
-from restyler.transfer.fit import HEARD_LUFS, as_steps, at_loudness, fit_chain
+from restyler.transfer.fit import HEARD_LUFS, as_steps, fit_chain
 from restyler.transfer.knobs import KNOBS
 from restyler.transfer.rendering import render_chain, rings_s
 from restyler.transfer.text import DEVICES, readable
@@ -46,7 +47,7 @@ Sung = Callable[[int, float], Waveform]
 
 
 def take_of(sung: Sung, number: int, seconds: int) -> Waveform:
-    samples = at_loudness(sung(number, seconds).stereo(), HEARD_LUFS).samples[:, : seconds * RATE_HZ]
+    samples = brought_to(sung(number, seconds).stereo(), HEARD_LUFS).samples[:, : seconds * RATE_HZ]
     return Waveform(samples, RATE_HZ)
 
 
