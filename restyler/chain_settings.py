@@ -27,12 +27,14 @@ class Rendered:
     """What else made one mix of its chain.
 
     raw: the raw take, relative to the folder of the settings. input_gain_db: from it to what the chain heard;
-    output_gain_db: from what came out of the chain to the mix.
+    output_gain_db: from what came out of the chain to the mix. sample_rate_hz: at which the chain hears the take; None:
+    at the take's own.
     """
 
     raw: str
     input_gain_db: float
     output_gain_db: float
+    sample_rate_hz: int | None = None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -60,7 +62,8 @@ def settings_text(style: str, steps: Sequence[Step], rendered: Rendered, *, fold
     above them in common but the root, as with the plugins of the system.
     """
     at = folder.resolve()
-    tree = {"rendered": vars(rendered), "styles": {style: [_node(step, at) for step in steps]}}
+    told = {name: value for name, value in vars(rendered).items() if value is not None}
+    tree = {"rendered": told, "styles": {style: [_node(step, at) for step in steps]}}
     return HEADER + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -95,6 +98,7 @@ def render_again(settings: Path) -> tuple[Waveform, str]:
     if draws[0] != draws[1]:
         raise InputError(f"{settings}: the settings of a mix have every value fixed")
     raw = io.read(settings.parent / rendered.raw)
+    raw = raw.resampled(rendered.sample_rate_hz or raw.sample_rate)
     mix = render(draws[0], _amplified(raw, rendered.input_gain_db))
     return _amplified(mix, rendered.output_gain_db), style
 
@@ -102,11 +106,19 @@ def render_again(settings: Path) -> tuple[Waveform, str]:
 def _read_rendered(settings: Path) -> Rendered:
     section = read_tree_of_chains(settings).get("rendered")
     names = ("raw", "input_gain_db", "output_gain_db")
-    if not isinstance(section, dict) or set(section) != set(names) or not isinstance(section["raw"], str):
-        raise InputError(f"{settings}: the section «rendered» has {', '.join(names)}")
+    if (
+        not isinstance(section, dict)
+        or set(section) - {"sample_rate_hz"} != set(names)
+        or not isinstance(section["raw"], str)
+    ):
+        raise InputError(f"{settings}: the section «rendered» has {', '.join(names)}, and may have sample_rate_hz")
     for name in names[1:]:
         if not isinstance(section[name], float) or not math.isfinite(section[name]):
             raise InputError(f"{settings}: rendered.{name} is a number, not {section[name]!r}")
+    rate = section.get("sample_rate_hz", io.MIN_SAMPLE_RATE_HZ)
+    if type(rate) is not int or not io.MIN_SAMPLE_RATE_HZ <= rate <= io.MAX_SAMPLE_RATE_HZ:
+        allowed = f"a whole number from {io.MIN_SAMPLE_RATE_HZ} to {io.MAX_SAMPLE_RATE_HZ}"
+        raise InputError(f"{settings}: rendered.sample_rate_hz is {allowed}, not {rate!r}")
     return Rendered(**section)
 
 

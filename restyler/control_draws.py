@@ -153,7 +153,8 @@ def take_features(take: Waveform) -> dict[str, float]:
     energy.
     """
     samples = take.samples
-    parts = samples.tensor_split(-(-samples.shape[1] // round(EXCERPT_S * take.sample_rate)) or 1, dim=1)
+    count = -(-samples.shape[1] // round(EXCERPT_S * take.sample_rate)) if samples.any() else 1
+    parts = samples.tensor_split(count, dim=1)
     energies = [float(part.double().square().sum()) for part in parts]
     measured = [
         (measure(Waveform(part, take.sample_rate)), energy)

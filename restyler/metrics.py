@@ -106,5 +106,5 @@ def _check_alike(reference: Waveform, estimate: Waveform) -> None:
 
 
 def at_loudness(waveform: Waveform) -> torch.Tensor:
-    """Samples [channels samples] at −18 LUFS by one gain, over full scale where it has to be. Raises InputError for silence."""
+    """Samples [channels samples] at −18 LUFS, as `audio.loudness.brought_to`."""
     return brought_to(waveform, LOUDNESS_LUFS).samples.float()

@@ -105,9 +105,9 @@ def render(
         said = vars(settings) | vars(told) | {"render": way}
         if not settings.told and reference is None:
             del said["guidance"]  # it had nothing to follow
-        if not settings.spread:
-            del said["spread"]
         drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
+        if not drawn:
+            del said["spread"]  # it had nothing to spread
         chosen = {name: str(value) for name, value in said.items() if value not in (None, {})}
         with chain_beside(path, made, raw=raw, output_gain_db=matched.gain_db + lift_db):
             write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})

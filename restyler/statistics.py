@@ -92,9 +92,13 @@ def _weighed(moments: Sequence[Moments | None], shares: np.ndarray) -> Moments:
 def draws_of_recordings(pairs: Sequence[Pair], controls: Sequence[str], sample_rate: int) -> dict[str, JointNormal]:
     """`control_draws` of the training pairs of a folder, measured on their recordings at the codec's `sample_rate`.
 
-    Raises InputError for a recording that can't be read or measured, and where there is nothing to draw.
+    Raises InputError for a recording that can't be read or measured, for a style NO_STYLE, and where there is nothing
+    to draw.
     """
     pairs = [pair for pair in pairs if pair.split == "train"]
+    styles = [pair.style for pair in pairs]
+    if NO_STYLE in styles:
+        raise InputError(f"a style can't be called {NO_STYLE!r}: that word says something else to commands")
     found: dict[Path, dict[str, float]] = {}
     for file in tqdm(sorted({file for pair in pairs for file in (pair.raw, pair.mix)}), desc="measuring"):
         waveform = read(file).stereo().resampled(sample_rate)
@@ -104,10 +108,9 @@ def draws_of_recordings(pairs: Sequence[Pair], controls: Sequence[str], sample_r
             raise InputError(f"{shown(file)}: {error}") from None
     values = [[found[pair.mix][name] - found[pair.raw][name] for name in controls] for pair in pairs]
     takes = [[found[pair.raw][name] for name in FEATURES] for pair in pairs]
-    styles = [pair.style for pair in pairs]
     draws = control_draws(controls, np.array(values), np.array(takes), np.ones(len(pairs)), styles)
     if not draws:
-        raise InputError("nothing can be drawn: the model has no controls, or one that never varies in these pairs")
+        raise InputError("nothing can be drawn: the model has no controls, or one that hardly varies in these pairs")
     return draws
 
 

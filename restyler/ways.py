@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 
 from audio.errors import InputError
 from audio.io import write_text_atomic
-from audio.loudness import integrated_loudness_lufs
+from audio.loudness import gain_to
 from audio.parts import Step
 from audio.parts_kinds import SEED_LIMIT
 from audio.waveform import Waveform
@@ -53,7 +54,8 @@ class Way:
             raise ValueError(f"a way of rendering is one of {', '.join(WAYS)}, not {name!r}")
         self.name = name
         self.take = take.stereo().resampled(pipeline.codec.sample_rate)
-        self.decoded = self.take if name == CODEC else round_trip(pipeline, self.take)
+        if name != CODEC:
+            self.decoded = round_trip(pipeline, self.take)
 
     def __call__(self, mix: Waveform, *, seed: int) -> Made:
         """The mix to be written, of a decoded one at the level of the take. seed: of the noise of a chain's reverb."""
@@ -62,16 +64,26 @@ class Way:
         if self.name == RESIDUAL:
             signals = (each.samples.numpy() for each in (mix, self.take, self.decoded))
             return Made(Waveform(torch.from_numpy(with_residual(*signals)), mix.sample_rate))
-        steps = fit_chain(self.decoded, mix, seed=seed % SEED_LIMIT, steps=fit.STEPS)
-        input_gain_db = HEARD_LUFS - integrated_loudness_lufs(self.take)
-        heard = Waveform(self.take.samples * 10 ** (input_gain_db / 20), self.take.sample_rate)
-        return Made(render_chain(heard, steps), steps, input_gain_db)
+        gain = gain_to(self.take, HEARD_LUFS)
+        # Lifted before it is measured: in a quiet mix the gate at −70 LUFS would cut.
+        dry, wet, heard = (Waveform(s.samples * gain, s.sample_rate) for s in (self._dry(), mix, self.take))
+        steps = fit_chain(dry, wet, seed=seed % SEED_LIMIT, steps=fit.STEPS)
+        return Made(render_chain(heard, steps), steps, 20 * math.log10(gain))
+
+    def _dry(self) -> Waveform:
+        """What the codec leaves of the take; of a mono take in mono, or a width would be fitted to the codec's errors
+        that does nothing to the take."""
+        is_mono = torch.equal(self.take.samples[0], self.take.samples[1])
+        return Waveform(self.decoded.samples.mean(dim=0, keepdim=True), self.take.sample_rate) if is_mono else self.decoded
 
 
 @torch.no_grad()
 def round_trip(pipeline: VocalRestylePipeline, take: Waveform) -> Waveform:
-    """What the codec leaves of a take (stereo, at its rate), encoded at the loudness of training as for a mix."""
-    gain = 10 ** ((pipeline.defaults.loudness_lufs - integrated_loudness_lufs(take)) / 20)
+    """What the codec leaves of a take (stereo, at its rate), encoded at the loudness of training as for a mix.
+
+    Raises InputError for silence.
+    """
+    gain = gain_to(take, pipeline.defaults.loudness_lufs)
     latents = pipeline.codec.encode(take.samples.to(pipeline.device)[None] * gain)
     return Waveform(pipeline.codec.decode(latents, samples=take.samples.shape[1])[0].cpu() / gain, take.sample_rate)
 
@@ -84,7 +96,7 @@ def companions(way: str) -> tuple[str, ...]:
 def require_raw_names(way: str, takes: Sequence[Path]) -> None:
     """Raises InputError for takes whose names the settings of a chain could not hold."""
     for take in takes if way == TRANSFER else ():
-        require_utf8(take, str(take.resolve()))
+        require_utf8(take, os.path.realpath(take))  # Path.resolve fails for a link to itself
 
 
 @contextmanager
@@ -102,7 +114,8 @@ def chain_beside(mix: Path, made: Made, *, raw: Path | None, output_gain_db: flo
     if raw is None:
         raise ValueError("a chain names the file of its take: raw is missing")
     gains = {"input_gain_db": made.input_gain_db, "output_gain_db": output_gain_db}
-    settings = settings_text(FITTED, made.steps, Rendered(raw=_from(mix.parent, raw), **gains), folder=mix.parent)
+    rendered = Rendered(_from(mix.parent, raw), **gains, sample_rate_hz=made.waveform.sample_rate)
+    settings = settings_text(FITTED, made.steps, rendered, folder=mix.parent)
     to_read = readable(made.steps, mix=mix.name, heard_lufs=HEARD_LUFS, **gains)
     try:
         for suffix, text in zip(CHAIN_SUFFIXES, (settings, to_read), strict=True):

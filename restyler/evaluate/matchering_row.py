@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from audio.errors import InputError
+from audio.loudness import brought_to
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.row import REFERENCE_S, Row, first, like, on_second_half

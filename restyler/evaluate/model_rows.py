@@ -14,6 +14,7 @@ from restyler.evaluate.row import REFERENCE_S, Row, as_loud, first, like, on_sec
 from restyler.pipeline import VocalRestylePipeline
 from restyler.settings import ANY_STYLE
 from restyler.way_names import TRANSFER
+from restyler.ways import round_trip
 
 FITTED_DRAWS = 2  # a chain takes about as long to fit as the audio lasts: so many of the samples stand for all
 
@@ -27,27 +28,19 @@ def codec_rows(pipeline: VocalRestylePipeline) -> list[Row]:
         Row(
             "raw take through the codec",
             "the raw take, encoded and decoded",
-            lambda song: [round_trip(pipeline, song.take)],
+            lambda song: [_round_trip(pipeline, song.take)],
         ),
         Row(
             "mix through the codec",
             "the mix itself, encoded and decoded (ceiling of whatever is decoded)",
-            lambda song: [round_trip(pipeline, song.mix)],
+            lambda song: [_round_trip(pipeline, song.mix)],
         ),
     ]
 
 
-@torch.no_grad()
-def round_trip(pipeline: VocalRestylePipeline, waveform: Waveform) -> Waveform:
-    """Encoded and decoded at the loudness that the model was trained at, and given back its own; rate and length stay.
-
-    Raises InputError for silence.
-    """
-    codec, gain = pipeline.codec, gain_to(waveform, pipeline.defaults.loudness_lufs)
-    samples = waveform.resampled(codec.sample_rate).samples * gain
-    latents = codec.encode(samples[None].to(pipeline.device))
-    decoded = codec.decode(latents, samples=samples.shape[1])[0].cpu() / gain
-    return like(waveform, Waveform(decoded, codec.sample_rate))
+def _round_trip(pipeline: VocalRestylePipeline, waveform: Waveform) -> Waveform:
+    """`restyler.ways.round_trip` at any rate; rate and length stay."""
+    return like(waveform, round_trip(pipeline, waveform.resampled(pipeline.codec.sample_rate)))
 
 
 def average_row(pipeline: VocalRestylePipeline, name: str, what: str) -> Row:

@@ -18,7 +18,7 @@ from audio.waveform import Waveform
 from codec.losses import reconstruction_losses
 from codec.pocket import PocketCodec
 from restyler.codec_config import CodecConfig
-from restyler.codec_data import band_limited, excerpt_streams, vary
+from restyler.codec_data import excerpt_streams, vary
 from restyler.codec_start import latent_statistics, start_from_principal_components
 from restyler.codec_training import CodecTask, build_codec_to_train, sdr_db, train_codec
 from restyler.config import load_config
@@ -145,22 +145,6 @@ def test_rooms_come_from_the_impulse_responses(sounds, tmp_path):
         return (halves.min(axis=1) > 0.01 * halves.max(axis=1)).sum()
 
     assert filled(responses) > filled([]) + 15  # of 35 that are given a room
-
-
-def test_a_band_limit_empties_what_lies_above_and_leaves_what_lies_below():
-    """Against sines, which lie on one side: 1 % off the limit there is nothing of a slope left."""
-    seconds = np.arange(48_000) / 48_000
-    below, above = (np.sin(2 * np.pi * frequency * seconds)[None] for frequency in (11_880, 12_120))
-    limited = band_limited(below + above, limit_hz=12_000, sample_rate=48_000)
-    assert np.abs(limited - below).max() < 1e-9
-
-
-def test_some_excerpts_have_a_band_limit():
-    noise = np.random.default_rng(0).standard_normal((2, 9_600))
-    varied = [vary(noise, np.random.default_rng(seed), [], 48_000) for seed in range(200)]
-    spectra = np.abs(np.fft.rfft(np.array(varied), axis=2)).mean(axis=1)
-    top, middle = spectra[:, 4_400:].mean(axis=1), spectra[:, 1_000:1_500].mean(axis=1)
-    assert 25 <= (top < 1e-4 * middle).sum() <= 75  # a quarter, less those that a fade follows
 
 
 def test_validation_hears_other_files(sounds):

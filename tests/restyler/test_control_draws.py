@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import kstest, truncnorm
 
 from audio import io
 from audio.errors import InputError
@@ -96,7 +97,30 @@ def test_draws_stay_within_their_limits_and_do_not_pile_up_there(joint: JointNor
     many = 1.0 + 2.0 * torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     assert kstest(values, many[(many >= -0.5) & (many <= 3.0)]).pvalue > 1e-3
     far_out = drawn(joint, {f"{TAKE}space_db": 500.0}, 50, dict.fromkeys(NAMES[:3], (-1.0, 1.0)))
-    assert (np.abs(far_out) <= 1 + 1e-9).all() and (far_out.std(0) > 0).all()
+    assert (np.abs(far_out) <= 1).all() and (far_out.std(0) > 0).all()
+
+
+@pytest.mark.parametrize("limits", [(-3.0, 2.0), (1.0, 4.0), (-40.0, -35.0), (30.0, 40.0), (-1e3, 1e3)])
+def test_a_draw_is_a_quantile_of_the_cut_off_distribution(limits: tuple[float, float]) -> None:
+    """By scipy's truncated normal distribution, on both sides of the mean and far out in either tail."""
+    single = JointNormal.of(["width_db"], np.array([-2.0]), np.array([[9.0]]))
+    cut = (-2.0 + 3.0 * limits[0], -2.0 + 3.0 * limits[1])
+    chances = [torch.rand(1, dtype=torch.float64, generator=generator("test", seed)).item() for seed in range(50)]
+    wanted = truncnorm.ppf(chances, *limits, loc=-2.0, scale=3.0)
+    np.testing.assert_allclose(drawn(single, {}, 50, {"width_db": cut})[:, 0], wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-6, 1e-170])
+def test_hardly_any_spread_gives_the_mean_or_the_limit_next_to_it(joint: JointNormal, spread: float) -> None:
+    """Never a value that would be refused if it were told, and never none: an undefined one would count as not told."""
+    told = {f"{TAKE}space_db": 2.0}
+    mean, _ = conditional(joint, told)
+    values = drawn(joint, told, 50, spread=spread)
+    np.testing.assert_allclose(values, np.tile(mean, (50, 1)), atol=50 * spread, rtol=1e-12)
+    beyond = JointNormal.of(["width_db"], np.array([50.0]), np.array([[0.7]]))
+    if spread > 1e-100:
+        outside = drawn(beyond, {}, 200, {"width_db": (-4.0123, 4.0001)}, spread=spread)
+        assert (outside <= 4.0001).all() and (outside > 4.0).all()
 
 
 # -- what is measured
@@ -140,6 +164,8 @@ def test_what_says_nothing_is_left_out() -> None:
     flat, undefined = np.full((30, 3), 3.0), np.full((30, 3), np.nan)
     for nothing, columns in ((values, slice(1, None)), (flat, slice(None)), (undefined, slice(None))):
         assert joint_normals(names[columns], nothing[:, columns], np.ones(30), ["one"] * 30, everything=NO_STYLE) == {}
+    rounded = np.column_stack([np.full(30, 3.3), values[:, 1]])  # the mean of which is not quite 3.3
+    assert joint_normals(names[:2], rounded, random.uniform(size=30), ["one"] * 30, everything=NO_STYLE) == {}
 
 
 def test_features_of_a_take_short_and_long(vocal: Vocal) -> None:
@@ -152,6 +178,9 @@ def test_features_of_a_take_short_and_long(vocal: Vocal) -> None:
     long = Waveform(torch.cat([loud.samples, quiet, torch.zeros(1, 60 * 48_000)], dim=1), 48_000)
     of_loud = measure(loud)
     assert take_features(long) == pytest.approx({TAKE + name: value for name, value in of_loud.items()}, abs=0.001)
+    for seconds in (1, 70):
+        with pytest.raises(ValueError, match="silence has no features"):
+            take_features(Waveform(torch.zeros(1, seconds * 48_000), 48_000))
 
 
 def test_prepared_sets_and_recordings_are_measured_alike(
@@ -314,6 +343,7 @@ def test_drawn_controls_stand_in_the_line_and_in_the_file(
     told = tags("--control", "width_db=2")
     assert all("'width_db': 2.0" in one["controls"] and "space_db" in one["controls"] for one in told)
     assert not {"controls", "spread"} & tags("--reference", take)[0].keys()
+    assert "spread" not in tags("--control", "width_db=2", "--control", "space_db=1")[0]  # which leaves nothing to draw
     assert sample_main([str(take), "--model", str(tmp_path / "model"), "--spread", "3"]) == 2
 
 
@@ -329,4 +359,6 @@ def test_a_bundle_takes_its_draws_from_pairs(
     bundled = VocalRestylePipeline.from_pretrained(tmp_path / "with")
     assert bundled.defaults.spread == 0.5
     pairs = [Pair(key, folder / "raw" / f"{key}.wav", folder / "mix" / f"{key}.wav", "train") for key in ("a", "b")]
+    with pytest.raises(InputError, match="can't be called 'none'"):  # the name of what is drawn without a style
+        draws_of_recordings([dataclasses.replace(pairs[0], style=NO_STYLE), pairs[1]], ["width_db"], 48_000)
     assert bundled.defaults.draws == draws_of_recordings(pairs, ["width_db", "space_db"], 48_000)
