@@ -70,7 +70,7 @@ def gain_to(waveform: Waveform, loudness_lufs: float) -> float:
     """The factor that brings a waveform to a loudness. Raises InputError where all of it lies below −70 LUFS."""
     now_lufs = integrated_loudness_lufs(waveform)
     if now_lufs == -math.inf:
-        raise InputError("the audio is too quiet to have a loudness: all of it lies below -70 LUFS")
+        raise InputError("the audio is silent, or too quiet to have a loudness: all of it lies below -70 LUFS")
     return float(10 ** ((loudness_lufs - now_lufs) / 20))
 
 

@@ -21,7 +21,8 @@ from audio.waveform import Waveform
 TAKE = "take "  # before the name of a feature: that of the raw take, and not what the mix changed in it
 EXCERPT_S = 30.0
 PRIOR_PAIRS = 10.0  # how many pairs the prior counts for
-LEAST_STD_DB = 0.1  # a feature of the takes that varies less says nothing about another take, a control nothing at all
+LEAST_STD_DB = 0.1  # a feature of the takes that varies less says nothing about another take
+LEAST_CONTROL_STD_DB = 1e-3  # less is rounding
 
 
 class JointNormal(BaseModel):
@@ -117,8 +118,7 @@ def joint_normals(
 
     Few pairs say little about a covariance. That of all pairs is drawn towards its own diagonal, and mean and
     covariance of a style towards those of all pairs, as if PRIOR_PAIRS more pairs had shown just that. Pairs of
-    unequal weight count as (Σw)²/Σw² equal ones (Kish 1965). Features of the takes that hardly vary (LEAST_STD_DB) are
-    left out.
+    unequal weight count as (Σw)²/Σw² equal ones (Kish 1965). Features of the takes that hardly vary are left out.
 
     Empty where there is nothing to draw: no control, or one that hardly varies over the pairs that are left.
     """
@@ -128,7 +128,8 @@ def joint_normals(
     if not len(values):
         return {}
     mean, covariance, count = _moments(values, weights)
-    varies = np.diag(covariance) > LEAST_STD_DB**2
+    least_db = np.array([LEAST_STD_DB if name.startswith(TAKE) else LEAST_CONTROL_STD_DB for name in names])
+    varies = np.diag(covariance) > least_db**2
     controls = [bool(flag) for name, flag in zip(names, varies, strict=True) if not name.startswith(TAKE)]
     if not controls or not all(controls):
         return {}

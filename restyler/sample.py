@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.rendering import load_model, model_name, render
     from restyler.settings import ANY_STYLE, NO_STYLE
     from restyler.takes import find_takes, made_folders, plan, read_take
-    from restyler.ways import companions, require_raw_names
+    from restyler.ways import companions, require_no_chain, require_raw_names
 
     controls = dict(options.control)
     if len(controls) < len(options.control):
@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reference=options.reference,
         companions=companions(options.render),
     )
+    if not options.overwrite:
+        require_no_chain(mix for take in takes for mix in take.mixes)
     require_raw_names(options.render, paths)
     folder = options.model or BUNDLED
     pipeline = load_model(folder, options.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +73,9 @@ class Way:
     def _dry(self) -> Waveform:
         """What the codec leaves of the take; of a mono take in mono, or a width would be fitted to the codec's errors
         that does nothing to the take."""
-        is_mono = torch.equal(self.take.samples[0], self.take.samples[1])
-        return Waveform(self.decoded.samples.mean(dim=0, keepdim=True), self.take.sample_rate) if is_mono else self.decoded
+        if not torch.equal(self.take.samples[0], self.take.samples[1]):
+            return self.decoded
+        return Waveform(self.decoded.samples.mean(dim=0, keepdim=True), self.take.sample_rate)
 
 
 @torch.no_grad()
@@ -96,7 +97,14 @@ def companions(way: str) -> tuple[str, ...]:
 def require_raw_names(way: str, takes: Sequence[Path]) -> None:
     """Raises InputError for takes whose names the settings of a chain could not hold."""
     for take in takes if way == TRANSFER else ():
-        require_utf8(take, os.path.realpath(take))  # Path.resolve fails for a link to itself
+        require_utf8(take, os.path.realpath(take))  # Path.resolve raises for a link to itself
+
+
+def require_no_chain(mixes: Iterable[Path]) -> None:
+    """Raises InputError where the chain of an earlier mix of the name lies: it would go with the new mix."""
+    for mix in mixes:
+        for file in _chain_of(mix):
+            raise InputError(f"{shown(file)}: the chain of an earlier mix; use another --out, or --overwrite")
 
 
 @contextmanager
@@ -128,13 +136,24 @@ def chain_beside(mix: Path, made: Made, *, raw: Path | None, output_gain_db: flo
 
 def _forget_chain(mix: Path) -> None:
     """Removes what `chain_beside` wrote beside a mix, and nothing else of the same name."""
+    for file in _chain_of(mix):
+        try:
+            file.unlink()
+        except OSError as error:
+            raise InputError(f"{shown(file)}: the chain of an earlier mix can't be removed: {error.strerror}") from None
+
+
+def _chain_of(mix: Path) -> list[Path]:
+    """The files that `chain_beside` wrote beside a mix, as far as they are there."""
+    found = []
     for suffix, start in zip(CHAIN_SUFFIXES, (HEADER, heading(mix.name)), strict=True):
         file = mix.with_suffix(suffix)
         try:
-            if file.is_file() and file.read_bytes().startswith(start.encode()):
-                file.unlink()
+            if os.path.isfile(file) and file.read_bytes().startswith(start.encode()):  # noqa: PTH113 - see takes.py
+                found.append(file)
         except OSError as error:
-            raise InputError(f"{shown(file)}: the chain of an earlier mix can't be removed: {error.strerror}") from None
+            raise InputError(f"{shown(file)}: cannot be read: {error.strerror}") from None
+    return found
 
 
 def _from(folder: Path, file: Path) -> str:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from restyler.evaluate.evaluation_set import chosen_entries
     from restyler.evaluate.report import report, write_report  # --help must not wait for torch
-    from restyler.evaluate.roles import parts_of
+    from restyler.evaluate.roles import absent, parts_of
     from restyler.evaluate.systems import chosen, load_systems
     from restyler.evaluate.walk import SCORES, Plan, walk, write_listening, write_timing
     from restyler.progress import Work, progress_bar
@@ -87,11 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             "set": options.set.resolve().name,
             "split": options.split,
             **systems.facts,
+            "limit": options.limit,
             "draws": options.draws,
             "seed": options.seed,
             "align": options.align,
         }
-        write_report(options.out, report(entries, parts_of(rows, records), settings, seed=options.seed))
+        parts = parts_of(rows, records)
+        write_report(options.out, report(entries, parts, settings, absent=absent(parts), seed=options.seed))
         write_timing(options.out / "timing.json", records)
         if plan.kept:
             write_listening(options.out, plan, records)

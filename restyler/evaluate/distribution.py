@@ -5,30 +5,42 @@ Raw distances depend on the vectors' units: bring them to those of the reference
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 KAD_SCALE = 100.0
 
 
-def kad(reference: np.ndarray, estimate: np.ndarray, bandwidth: float | None = None) -> float:
+def kad(
+    reference: np.ndarray,
+    estimate: np.ndarray,
+    bandwidth: float | None = None,
+    *,
+    songs: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> float:
     """Kernel distance of two sets of vectors, [items dims] each: 100 × the unbiased MMD², lower is nearer.
 
     MMD² after Gretton et al. 2012 (equation 3) with the kernel exp(−|x − y|²/2b²); as KAD (Chung et al. 2025) b is
     `median_distance` of the reference unless given. Unbiased, so it spreads around 0 for two sets of one distribution
     and may be negative; not symmetric, since the bandwidth is the reference's.
+    songs: of each item of both sets, where items of one song share more than their set (its voice, or the take of
+    several draws): then only pairs of different songs count, for else a set has a distance to itself, below 0.
     Raises ValueError for fewer than two items, different dims, values that are not finite, and a reference without
     spread.
     """
     _check(reference, estimate)
     width = median_distance(reference) if bandwidth is None else bandwidth
-    x, y = len(reference), len(estimate)
-    within = [
-        (gaussian_kernel(one, one, width).sum() - len(one)) / (len(one) * (len(one) - 1))
-        for one in (reference, estimate)
-    ]
-    between = gaussian_kernel(reference, estimate, width).sum() / (x * y)
-    return float(KAD_SCALE * (within[0] + within[1] - 2 * between))
+    first, second = (
+        map(np.asarray, songs) if songs else (np.arange(len(reference)), len(reference) + np.arange(len(estimate)))
+    )
+
+    def mean(x: np.ndarray, y: np.ndarray, different: np.ndarray) -> float:
+        return float(gaussian_kernel(x, y, width)[different].mean())
+
+    within = mean(reference, reference, first[:, None] != first) + mean(estimate, estimate, second[:, None] != second)
+    return KAD_SCALE * (within - 2 * mean(reference, estimate, first[:, None] != second))
 
 
 def fad(reference: np.ndarray, estimate: np.ndarray) -> float:

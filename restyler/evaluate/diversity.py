@@ -47,19 +47,24 @@ def conditional_vendi(groups: Sequence[np.ndarray], bandwidth: float) -> float:
 def best_of_n(scores: Sequence[float]) -> np.ndarray:
     """Expected lowest score among n of these N, for n = 1 … N, [N]: over all subsets, exactly.
 
-    Σᵢ s₍ᵢ₎ · C(N − i, n − 1) / C(N, n), s₍₁₎ ≤ … ≤ s₍N₎: the i-th lowest is the best where it is drawn with n − 1 that
-    are not lower. Unbiased for fresh draws (a U-statistic), where the lowest of the first n would be noisy. Raises
-    ValueError for scores that are not finite, or none.
+    Unbiased for fresh draws (a U-statistic), where the lowest of the first n would be noisy. Raises ValueError for
+    scores that are not finite, or none.
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))
     if not ordered.size or not np.isfinite(ordered).all():
         raise ValueError("best of n needs scores, all finite")
-    total = len(ordered)
+    return np.asarray(best_of_n_chances(len(ordered)) @ ordered)
+
+
+def best_of_n_chances(total: int) -> np.ndarray:
+    """How likely the i-th lowest of N scores is the lowest among n of them drawn at random, [n = 1 … N, i = 1 … N].
+
+    C(N − i, n − 1) / C(N, n): it is where it is drawn with n − 1 that are not lower.
+    """
     n, rank = np.arange(1, total + 1)[:, None], np.arange(1, total + 1)[None]
     possible = rank <= total - n + 1
     worse = np.where(possible, total - rank, n - 1)
-    chance = np.where(possible, np.exp(_log_choose(worse, n - 1) - _log_choose(np.full_like(n, total), n)), 0.0)
-    return np.asarray(chance @ ordered)
+    return np.where(possible, np.exp(_log_choose(worse, n - 1) - _log_choose(np.full_like(n, total), n)), 0.0)
 
 
 def _log_choose(among: np.ndarray, chosen: np.ndarray) -> np.ndarray:

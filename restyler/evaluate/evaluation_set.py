@@ -107,6 +107,9 @@ def read_set(folder: Path, split: str) -> list[Entry]:
     mixes_of = Counter(pair.key for pair in pairs)
     entries = [_entry(pair, columns.get(pair.mix, {}), alone=mixes_of[pair.key] == 1) for pair in pairs]
     twice = [key for key, count in Counter(entry.key for entry in entries).items() if count > 1]
+    outside = [entry.key for entry in entries if ".." in Path(entry.key).parts or Path(entry.key).is_absolute()]
+    if outside:
+        raise InputError(f"{shown(folder)}: «{shown(outside[0])}» can't be a key: files are named after it")
     if twice:
         raise InputError(f"{shown(folder)}: two pairs would be called «{twice[0]}»; name their mixes differently")
     return sorted(entries, key=lambda entry: entry.key)
@@ -170,8 +173,8 @@ def with_renders(entries: Sequence[Entry], systems: Mapping[str, Path], keys: Se
     """The entries with every system's files: KEY.* is the only render of the pair KEY, KEY_00.*, KEY_01.* are draws.
 
     keys: of the whole set, of which the entries may be a part. Raises InputError for a file that belongs to none of
-    these, an entry that a system leaves out (what is scored on fewer pairs can't be compared), and an entry that is
-    there both with and without a number.
+    these, an entry that a system leaves out (what is scored on fewer pairs can't be compared) or has another number of
+    draws of, and an entry that is there both with and without a number.
     """
     found: dict[str, dict[str, tuple[Path, ...]]] = {entry.key: dict(entry.renders) for entry in entries}
     for name, folder in systems.items():
@@ -184,6 +187,13 @@ def with_renders(entries: Sequence[Entry], systems: Mapping[str, Path], keys: Se
         if missing:
             raise InputError(
                 f"{shown(folder)}: no render of «{missing[0]}» ({len(missing)} of {len(found)} pairs are missing)"
+            )
+        counts = {key: len(found[key][name]) for key in found}
+        if len(set(counts.values())) > 1:
+            fewest, most = (choice(counts, key=counts.__getitem__) for choice in (min, max))
+            raise InputError(
+                f"{shown(folder)}: {counts[fewest]} renders of «{fewest}», {counts[most]} of «{most}»;"
+                " every pair needs as many, or the best of them can't be compared"
             )
     return [Entry(**{**vars(entry), "renders": found[entry.key]}) for entry in entries]
 

@@ -43,8 +43,7 @@ def bootstrap(
     ]
     if bad:
         raise ValueError(f"every song needs finite values; not so: {', '.join(bad)}")
-    draws = np.random.default_rng(seed).integers(len(songs), size=(resamples, len(songs)))
-    counts = np.apply_along_axis(np.bincount, 1, draws, minlength=len(songs))  # how often each song was drawn
+    counts = _times_drawn(len(songs), resamples, seed)
     found = (_means if statistic == "mean" else _medians)(songs, np.vstack([np.ones_like(counts[:1]), counts]))
     low, high = np.quantile(found[1:], [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(found[0]), float(low), float(high))
@@ -68,6 +67,13 @@ def paired(
         raise ValueError("paired are rows on the same songs, with as many values of each")
     differences = {song: [a - b for a, b in zip(first[song], second[song], strict=True)] for song in first}
     return bootstrap(differences, statistic, seed=seed, resamples=resamples, level=level)
+
+
+def _times_drawn(songs: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each song was drawn, [resamples songs]."""
+    draws = np.random.default_rng(seed).integers(songs, size=(resamples, songs))
+    cells = draws + songs * np.arange(resamples)[:, None]
+    return np.bincount(cells.ravel(), minlength=resamples * songs).reshape(resamples, songs)
 
 
 def _means(songs: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:

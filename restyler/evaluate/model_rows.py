@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import torch
-
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.row import REFERENCE_S, Row, as_loud, first, like, on_second_half, remembered
@@ -43,7 +41,7 @@ def _round_trip(pipeline: VocalRestylePipeline, waveform: Waveform) -> Waveform:
     return like(waveform, round_trip(pipeline, waveform.resampled(pipeline.codec.sample_rate)))
 
 
-def average_row(pipeline: VocalRestylePipeline, name: str, what: str) -> Row:
+def average_row(pipeline: VocalRestylePipeline, name: str, what: str, finish: Finish = lambda take, mix: mix) -> Row:
     """The answer without chance: nothing told, one step, and σ 0 where the path has a σ.
 
     The network estimates the mix under a mean square error; in one step, with no noise, that is the mean over all mixes
@@ -51,11 +49,11 @@ def average_row(pipeline: VocalRestylePipeline, name: str, what: str) -> Row:
     """
     sigma = 0.0 if pipeline.denoiser.config.path == "bridge" else None
 
-    def render(song: Song) -> list[Waveform]:
-        (mix,) = pipeline(song.take, seeds=[0], style=None, steps=1, guidance=1.0, sigma=sigma)
-        return [as_loud(like(song.mix, Waveform(mix, pipeline.codec.sample_rate)), song.take)]
+    def sample(song: Song) -> Sequence[Waveform]:
+        mixes = pipeline(song.take, seeds=[0], style=None, steps=1, guidance=1.0, sigma=sigma, spread=0.0)
+        return [Waveform(mix, pipeline.codec.sample_rate) for mix in mixes]
 
-    return Row(name, what, render)
+    return Row(name, what, remembered(functools.partial(_finished, sample, finish, 1)))
 
 
 def sampled_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Finish], *, draws: int, seed: int) -> list[Row]:

@@ -10,8 +10,8 @@ import torch
 
 from audio.effects import EffectChain, render
 from audio.errors import InputError
-from audio.presets import read_presets, training_names
 from audio.loudness import brought_to
+from audio.presets import read_presets, training_names
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.mean_preset import mean_preset

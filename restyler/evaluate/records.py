@@ -76,7 +76,7 @@ def read_record(path: Path) -> Record | None:
         draws = tuple(Draw(**{**draw, "effects": tuple(draw["effects"])}) for draw in tree.pop("draws"))
         offset = Offset(**found) if (found := tree.pop("offset")) is not None else None
         return Record(**{**tree, "mix_effects": tuple(tree["mix_effects"])}, draws=draws, offset=offset)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -45,19 +45,27 @@ def write_report(out: Path, content: Mapping[str, Any]) -> None:
     found = tables(content)
     head = f"## {_title(content)}\n\n{_lead(content)}\n"
     what = [f"- {row['name']}: {row['what']}" for group in content["groups"] for row in group["rows"]]
-    write_text_atomic(out / "report.md", "\n".join([head, *map(markdown, found), "### Rows", "", *what, ""]))
+    text = "\n".join([head, *map(markdown, found), "### Rows", "", *what, ""])
+    # Names of files may hold bytes that are no UTF-8.
+    write_text_atomic(out / "report.md", text.encode("utf-8", "backslashreplace").decode("utf-8"))
     write_text_atomic(out / "report.html", page(_title(content), _lead(content), content, found))
 
 
 def report(
-    entries: Sequence[Entry], parts: Sequence[Part], settings: Mapping[str, Any], *, seed: int
+    entries: Sequence[Entry],
+    parts: Sequence[Part],
+    settings: Mapping[str, Any],
+    *,
+    absent: Sequence[str] = (),
+    seed: int,
 ) -> dict[str, Any]:
-    """The content of report.json: a function of its arguments, without clock or path."""
+    """The content of report.json: a function of its arguments, without clock or path. absent: rows that should be."""
     song_of = {entry.key: entry.song for entry in entries}
     processed = {entry.key: entry.song for entry in entries if not entry.unprocessed}
     return {
         "schema": SCHEMA,
         "settings": dict(settings),
+        "absent": list(absent),
         "pairs": [
             {"key": one.key, "song": one.song, "style": one.style, "unprocessed": one.unprocessed} for one in entries
         ],
@@ -72,6 +80,8 @@ def report(
 
 
 def _group(part: Part, song_of: Mapping[str, str], processed: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+    scored = {record.key for found in part.records.values() for record in found}
+    song_of, processed = ({key: one[key] for key in one if key in scored} for one in (song_of, processed))
     lines = [line for row, records in part.records.items() for line in summary.lines_of(row, records)]
     several = {row: found for row, found in part.records.items() if max(len(one.draws) for one in found) > 1}
     calibration = part.records[part.calibration] if part.calibration is not None else ()
@@ -84,9 +94,9 @@ def _group(part: Part, song_of: Mapping[str, str], processed: Mapping[str, str],
             {"name": row, "what": part.what[row], "pairs": len(found), "draws": max(len(one.draws) for one in found)}
             for row, found in part.records.items()
         ],
-        "all": _subset(lines, part.bases, song_of, seed=seed),
+        "all": _subset(part, lines, song_of, seed=seed),
         "without_unprocessed": (
-            _subset(lines, part.bases, processed, seed=seed) if 0 < len(processed) < len(song_of) else None
+            _subset(part, lines, processed, seed=seed) if 0 < len(processed) < len(song_of) else None
         ),
         "diversity": {row: summary.diversity(found, calibration, seed=seed) for row, found in several.items()},
         "best_of_n": {row: summary.best_of_n_curve(found, seed=seed) for row, found in several.items()},
@@ -94,7 +104,8 @@ def _group(part: Part, song_of: Mapping[str, str], processed: Mapping[str, str],
     }
 
 
-def _subset(lines: Sequence[Line], bases: Sequence[str], song_of: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+def _subset(part: Part, lines: Sequence[Line], song_of: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+    bases, records = part.bases, part.records
     return {
         "pairs": len(song_of),
         "songs": len(set(song_of.values())),
@@ -105,9 +116,9 @@ def _subset(lines: Sequence[Line], bases: Sequence[str], song_of: Mapping[str, s
                 "view": line.view,
                 "estimates": summary.estimates(line, song_of, seed=seed),
                 "differences": {
-                    base: summary.differences(line, _like(line, base, lines), song_of, seed=seed)
+                    base: summary.differences(line, beside, song_of, seed=seed)
                     for base in bases
-                    if base != line.row
+                    if base != line.row and (beside := _like(line, base, lines, records[base])) is not None
                 },
                 "by_pair": {
                     key: round(value, 6) for key, value in line.values[summary.CHOSEN_BY].items() if key in song_of
@@ -118,10 +129,13 @@ def _subset(lines: Sequence[Line], bases: Sequence[str], song_of: Mapping[str, s
     }
 
 
-def _like(line: Line, base: str, lines: Sequence[Line]) -> Line:
-    """Of the lines of the row `base` the one to compare with: the best of as many draws, else the expected one."""
-    views = {one.view: one for one in lines if one.row == base}
-    return views.get(line.view) or views.get("expected") or views[""]
+def _like(line: Line, base: str, lines: Sequence[Line], records: Sequence[Record]) -> Line | None:
+    """What of the row `base` to compare with: the best of as many draws, or its one draw; None where it has fewer."""
+    expected, *best = [one for one in lines if one.row == base]
+    if line.draws == 1 or not best:
+        return expected
+    enough = line.draws <= min(len(record.draws) for record in records)
+    return summary.best_of_line(base, records, line.draws) if enough else None
 
 
 def _scores(record: Record) -> dict[str, Any]:
@@ -137,4 +151,5 @@ def _lead(content: Mapping[str, Any]) -> str:
     songs = len({pair["song"] for pair in content["pairs"]})
     told = [f"{len(content['pairs'])} pairs of {songs} songs"]
     told += [f"{name} {value}" for name, value in content["settings"].items() if name != "set" and value is not None]
-    return "; ".join(told) + "."
+    absent = f" Rows that are not here: {'; '.join(content['absent'])}." if content["absent"] else ""
+    return "; ".join(told) + "." + absent

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from restyler.evaluate.records import Record
 from restyler.evaluate.report import Part
-from restyler.evaluate.row import Row
+from restyler.evaluate.row import SECOND_HALF, Row
 
 FLOOR, CEILING, MEAN_PRESET, CALIBRATION = "raw take", "mix through the codec", "mean preset", "random preset"
+AROUND = (
+    *(FLOOR, "raw take through the codec", CEILING, MEAN_PRESET, CALIBRATION),
+    *("chain fitted to the mix", "deterministic network", f"Matchering{SECOND_HALF}"),
+)  # what every claim needs around it
 
 
 def parts_of(rows: Sequence[Row], records: Mapping[str, Sequence[Record]]) -> list[Part]:
@@ -24,7 +28,6 @@ def parts_of(rows: Sequence[Row], records: Mapping[str, Sequence[Record]]) -> li
             if row.scored_s == scored_s
         }
         found = {name: kept for name, kept in found.items() if kept}
-        # A row that is scored on a part of the pairs only has the name of the whole one first in its own.
         names = {role: _named(role, list(found)) for role in (FLOOR, CEILING, MEAN_PRESET, CALIBRATION)}
         if found:
             parts.append(
@@ -42,4 +45,10 @@ def parts_of(rows: Sequence[Row], records: Mapping[str, Sequence[Record]]) -> li
 
 
 def _named(role: str, names: Sequence[str]) -> str | None:
-    return next((name for name in names if name == role or name.startswith(f"{role}, ")), None)
+    return next((name for name in names if name in (role, role + SECOND_HALF)), None)
+
+
+def absent(parts: Sequence[Part]) -> list[str]:
+    """Those of AROUND that no pair was scored in."""
+    present = {name for part in parts for name in part.records}
+    return [name for name in AROUND if name not in present]

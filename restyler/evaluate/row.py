@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from audio.loudness import brought_to, integrated_loudness_lufs
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
+from restyler.evaluate.scoring import cut
 
 REFERENCE_S = 6.0  # the start of the mix, which rows with a reference may hear
 SECOND_HALF_S = (REFERENCE_S, 12.0)  # what these are scored on, and whatever stands beside them
 LEAST_SCORED_S = 2.0
+SECOND_HALF = ", second half"  # ends the names of rows that are scored on it
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,13 @@ class Row:
 def on_second_half(row: Row, *, name: str | None = None) -> Row:
     """The same renders, compared on the second half alone: what a row with a reference can be laid beside.
 
-    A song with less than 2 s after the first 6 has no draws.
+    A song with less than 2 s after the first 6, or with silence in one of the halves, has no draws.
     """
 
     def render(song: Song) -> Sequence[Waveform]:
         return row.render(song) if has_second_half(song) else ()
 
-    return Row(name or f"{row.name}, second half", row.what, render, SECOND_HALF_S)
+    return Row(name or row.name + SECOND_HALF, row.what, render, SECOND_HALF_S)
 
 
 def remembered(render: Callable[[Song], Sequence[Waveform]]) -> Callable[[Song], Sequence[Waveform]]:
@@ -56,7 +59,10 @@ def remembered(render: Callable[[Song], Sequence[Waveform]]) -> Callable[[Song],
 
 
 def has_second_half(song: Song) -> bool:
-    return song.mix.duration_s >= REFERENCE_S + LEAST_SCORED_S
+    if song.mix.duration_s < REFERENCE_S + LEAST_SCORED_S:
+        return False
+    halves = [half for side in (song.take, song.mix) for half in (first(side, REFERENCE_S), cut(side, SECOND_HALF_S))]
+    return all(integrated_loudness_lufs(half) > -math.inf for half in halves)
 
 
 def first(waveform: Waveform, seconds: float) -> Waveform:

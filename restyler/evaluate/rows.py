@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from restyler.evaluate.matchering_row import installed, matchering_row
 from restyler.evaluate.model_rows import Finish, average_row, codec_rows, sampled_rows
-from restyler.evaluate.preset_rows import Fit, fitted_rows, preset_rows
+from restyler.evaluate.preset_rows import Fit, fitted_rows
 from restyler.evaluate.row import Row, on_second_half
 from restyler.pipeline import VocalRestylePipeline
+from restyler.way_names import CODEC, RESIDUAL
+
+UNREFERRED = (f"ours, average answer, {RESIDUAL}", f"ours, {RESIDUAL}")  # what a reference has to make nearer
 
 
 def all_rows(
@@ -17,33 +19,33 @@ def all_rows(
     *,
     finishes: Mapping[str, Finish],
     fit: Fit,
-    presets: Path | None,
+    presets: Sequence[Row],
     deterministic: VocalRestylePipeline | None,
     draws: int,
     seed: int,
 ) -> list[Row]:
     """First what every table needs around it, then the model's own rows; what is scored on the second half comes last.
 
-    pipeline: the model; None where others' renders alone are scored. presets: a `decoded.csv`; its rows are left out
-    without one. deterministic: a model trained to give one answer, which is then taken at its word. The row of
-    Matchering is left out where its package is not installed. The best of the random presets, and of a model's samples,
-    is found among the draws of one row.
-
-    Raises InputError where `preset_rows` does.
+    pipeline: the model; None where others' renders alone are scored. presets: their rows, if there are any.
+    deterministic: a model trained to give one answer, which is then taken at its word. The row of Matchering is left
+    out where its package is not installed. The best of the random presets, and of a model's samples, is found among the
+    draws of one row.
     """
     rows = [Row("raw take", "the raw take as it is (floor)", lambda song: [song.take])]
     if pipeline is not None:
         rows += codec_rows(pipeline)
-    if presets is not None:
-        rows += preset_rows(presets, draws=draws, seed=seed)
+    rows += presets
     around = list(rows)
     rows += fitted_rows(fit)
     if deterministic is not None:
         rows.append(average_row(deterministic, "deterministic network", "a network trained to give one answer"))
     if pipeline is not None:
         what = "the model's one answer without chance: nothing told, lowest σ, one step"
-        rows.append(average_row(pipeline, "ours, average answer", what))
+        for way in (CODEC, RESIDUAL):
+            if way in finishes:
+                rows.append(average_row(pipeline, f"ours, average answer, {way}", what, finishes[way]))
         rows += sampled_rows(pipeline, finishes, draws=draws, seed=seed)
+        around += [row for row in rows if row.name in UNREFERRED]
     if installed():
         rows.append(matchering_row())
     whole, half = ([row for row in rows if (row.scored_s is None) == whole] for whole in (True, False))

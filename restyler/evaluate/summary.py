@@ -11,7 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from restyler.evaluate.distribution import fad, kad, median_distance, standardised
-from restyler.evaluate.diversity import best_of_n, conditional_vendi, pairwise_distance, vendi_score
+from restyler.evaluate.diversity import (
+    best_of_n,
+    best_of_n_chances,
+    conditional_vendi,
+    pairwise_distance,
+    vendi_score,
+)
 from restyler.evaluate.intervals import bootstrap
 from restyler.evaluate.records import Draw, Record, rounded
 
@@ -26,11 +32,12 @@ ByPair = Mapping[str, float]  # a value for each pair, by its key
 class Line:
     """One line of a table: a row, seen as the mean over its draws («expected») or as its best draw («best of N»).
 
-    values: by quantity and pair.
+    draws: how many there were to choose the best from, 1 without choice. values: by quantity and pair.
     """
 
     row: str
     view: str
+    draws: int
     values: Mapping[str, ByPair]
 
     @property
@@ -44,19 +51,34 @@ def lines_of(row: str, records: Sequence[Record]) -> list[Line]:
     The best draw is that of the lowest MSS_lr, in all quantities.
     """
     draws = max(len(record.draws) for record in records)
-    views = {"": slice(None)} if draws == 1 else {"expected": slice(None), f"best of {draws}": slice(0, 1)}
-    lines = []
-    for view, chosen in views.items():
-        values: dict[str, dict[str, float]] = {}
-        for record in records:
-            ranked = sorted(record.draws, key=_distance)
-            merged = [{**draw.fidelity, **draw.content} for draw in ranked[chosen]]
-            for quantity in merged[0]:
-                found = [value for one in merged if (value := one[quantity]) is not None]
-                if found:
-                    values.setdefault(quantity, {})[record.key] = statistics.fmean(found)
-        lines.append(Line(row, view, values))
-    return lines
+    if draws == 1:
+        return [Line(row, "", 1, _best_of(records, 1))]
+    return [Line(row, "expected", 1, _best_of(records, 1)), best_of_line(row, records, draws)]
+
+
+def best_of_line(row: str, records: Sequence[Record], n: int) -> Line:
+    """The best of n draws, as expected over all choices of n. Raises ValueError for more than every pair has."""
+    if n > (fewest := min(len(record.draws) for record in records)):
+        raise ValueError(f"the best of {n} needs as many draws of every pair, not {fewest}")
+    return Line(row, f"best of {n}", n, _best_of(records, n))
+
+
+def _best_of(records: Sequence[Record], n: int) -> dict[str, dict[str, float]]:
+    """By quantity and pair the expectation of the draw that is the nearest of n; of any draw for n = 1."""
+    values: dict[str, dict[str, float]] = {}
+    for record in records:
+        ranked = sorted(record.draws, key=_distance)
+        chances = best_of_n_chances(len(ranked))[n - 1]
+        merged = [
+            (chance, {**draw.fidelity, **draw.content})
+            for chance, draw in zip(chances.tolist(), ranked, strict=True)
+            if chance > 0
+        ]
+        for quantity in merged[0][1]:
+            found = [(value, chance) for chance, one in merged if (value := one[quantity]) is not None]
+            if found:
+                values.setdefault(quantity, {})[record.key] = statistics.fmean(*zip(*found, strict=True))
+    return values
 
 
 def estimates(line: Line, song_of: Mapping[str, str], *, seed: int) -> dict[str, dict[str, Any]]:
@@ -97,22 +119,18 @@ def diversity(records: Sequence[Record], calibration: Sequence[Record], *, seed:
     """How far the draws of one take lie apart, in effect vectors.
 
     pairwise_db: mean distance of two draws, mean over pairs. ratio: of that to the calibration's (random presets on the
-    same take), geometric mean over pairs. vendi: of all draws of all takes; conditional_vendi: within a take; both with
-    the kernel of `distribution`, None for fewer than three songs. [value, low, high] for the first two and the last.
+    same take), geometric mean over pairs, 0 where the draws of one pair are all alike. vendi: of all draws of all
+    takes; conditional_vendi: within a take; both with the kernel of `distribution`, None for fewer than three songs.
+    [value, low, high] for the first two and the last.
     """
     song_of = {record.key: record.song for record in records}
     distances = {record.key: pairwise_distance(_vectors(record)) for record in records}
     yardsticks = {one.key: pairwise_distance(_vectors(one)) for one in calibration if len(one.draws) > 1}
-    ratios = {
-        key: math.log(distance / yardsticks[key])
-        for key, distance in distances.items()
-        if yardsticks.get(key) and distance > 0
-    }
-    logs = _bootstrap(ratios, song_of, seed=seed)
+    ratios = {key: distance / yardsticks[key] for key, distance in distances.items() if yardsticks.get(key)}
     found: dict[str, Any] = {
         "draws": max(len(record.draws) for record in records),
         "pairwise_db": _bootstrap(distances, song_of, seed=seed),
-        "ratio": [None if edge is None else rounded(math.exp(edge)) for edge in logs] if ratios else None,
+        "ratio": _geometric_mean(ratios, song_of, seed=seed) if ratios else None,
         "vendi": None,
         "conditional_vendi": None,
     }
@@ -128,7 +146,8 @@ def diversity(records: Sequence[Record], calibration: Sequence[Record], *, seed:
 def distribution(records: Sequence[Record]) -> dict[str, Any] | None:
     """KAD and FAD between the effect vectors of all renders and those of the mixes; each [value, low, high].
 
-    In units of the mixes' spread in each dim. The intervals are the jackknife's, by song (Efron & Tibshirani 1993,
+    In units of the mixes' spread in each dim; KAD over pairs of different songs, since the renders of a song share its
+    voice with its mix, and with each other. The intervals are the jackknife's, by song (Efron & Tibshirani 1993,
     chapter 11), with mean and spread as of all mixes: a bootstrap would meet its own copies as neighbours. None for
     fewer than three songs.
     """
@@ -136,14 +155,19 @@ def distribution(records: Sequence[Record]) -> dict[str, Any] | None:
         return None
     mixes, *draws = standardised(_mixes(records), *map(_vectors, records))
     bandwidth = _bandwidth(records)
+    songs = [record.song for record in records]
 
-    def between(distance: Callable[[np.ndarray, np.ndarray], float]) -> list[float | None]:
-        def of(kept: list[int]) -> float:
-            return distance(mixes[kept], np.concatenate([draws[number] for number in kept]))
+    def kernel_distance(kept: list[int]) -> float:
+        of_draws = [songs[number] for number in kept for _ in draws[number]]
+        return kad(mixes[kept], drawn(kept), bandwidth, songs=([songs[number] for number in kept], of_draws))
 
-        return jackknife(of, [record.song for record in records])
+    def drawn(kept: list[int]) -> np.ndarray:
+        return np.concatenate([draws[number] for number in kept])
 
-    return {"kad": between(lambda x, y: kad(x, y, bandwidth)), "fad": between(fad)}
+    return {
+        "kad": jackknife(kernel_distance, songs),
+        "fad": jackknife(lambda kept: fad(mixes[kept], drawn(kept)), songs),
+    }
 
 
 def jackknife(statistic: Callable[[list[int]], float], songs: Sequence[str]) -> list[float | None]:
@@ -156,6 +180,13 @@ def jackknife(statistic: Callable[[list[int]], float], songs: Sequence[str]) -> 
     error = math.sqrt((len(distinct) - 1) * float(np.mean((partial - partial.mean()) ** 2)))
     whole = statistic(list(range(len(songs))))
     return [rounded(whole + side * NORMAL_QUANTILE * error) for side in (0, -1, 1)]
+
+
+def _geometric_mean(values: ByPair, song_of: Mapping[str, str], *, seed: int) -> list[float | None]:
+    if min(values.values()) == 0:
+        return [0.0, None, None]
+    logs = _bootstrap({key: math.log(value) for key, value in values.items()}, song_of, seed=seed)
+    return [None if edge is None else rounded(math.exp(edge)) for edge in logs]
 
 
 def _mixes(records: Sequence[Record]) -> np.ndarray:

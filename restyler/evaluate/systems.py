@@ -14,6 +14,7 @@ from audio.waveform import Waveform
 from restyler.command import shown
 from restyler.evaluate.evaluation_set import Entry, Song
 from restyler.evaluate.finishes import finishes, fit
+from restyler.evaluate.preset_rows import preset_rows
 from restyler.evaluate.row import Row
 from restyler.evaluate.rows import all_rows
 from restyler.model_folder import BUNDLED
@@ -53,9 +54,12 @@ def load_systems(
     pipelines = [load_model(one, device) if one is not None else None for one in (folder, deterministic)]
 
     ways = finishes(pipelines[0]) if pipelines[0] is not None else {}
+    of_presets = preset_rows(presets, draws=draws, seed=seed) if presets is not None else []
 
     def rows_of(pipeline: VocalRestylePipeline | None, single: VocalRestylePipeline | None) -> list[Row]:
-        return all_rows(pipeline, finishes=ways, fit=fit, presets=presets, deterministic=single, draws=draws, seed=seed)
+        return all_rows(
+            pipeline, finishes=ways, fit=fit, presets=of_presets, deterministic=single, draws=draws, seed=seed
+        )
 
     facts = {
         "model": model_name(folder) if folder is not None else None,

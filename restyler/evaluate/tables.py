@@ -79,13 +79,16 @@ def _of_group(content: Tree, group: Tree) -> Iterator[Table]:
         subsets.append((" without the pairs whose mix is virtually its raw take", group["without_unprocessed"]))
     for words, subset in subsets:
         said = f"{subset['pairs']} pairs of {subset['songs']} songs; 95 % intervals by song; lower is nearer. {level}"
+        said += _fewer(subset)
         yield _estimates(f"Fidelity to the mix{part}{words}", said, headline, subset["lines"], units, plotted=True)
         yield _differences(f"Differences to what must be beaten{part}{words}", subset["lines"], group["bases"])
-    lines = group["all"]["lines"]
-    yield _estimates(f"Level, dynamics, tone and stereo{part}", f"Distance to the mix. {level}", others, lines, units)
+    lines, fewer = group["all"]["lines"], _fewer(group["all"])
+    yield _estimates(
+        f"Level, dynamics, tone and stereo{part}", f"Distance to the mix. {level}{fewer}", others, lines, units
+    )
     yield _estimates(
         f"Content{part}",
-        f"Beside the raw take: is it still this singer singing this take?{_missing(kinds['content'], lines)}",
+        f"Beside the raw take: is it still this singer singing this take?{_missing(kinds['content'], lines)}{fewer}",
         [(name, "mean") for name in kinds["content"]],
         lines,
         units,
@@ -100,6 +103,13 @@ def _of_group(content: Tree, group: Tree) -> Iterator[Table]:
 def _missing(names: Sequence[str], lines: Sequence[Tree]) -> str:
     missing = [name for name in names if not any(name in line["estimates"] for line in lines)]
     return f" Not measured here: {', '.join(missing)}." if missing else ""
+
+
+def _fewer(subset: Tree) -> str:
+    """Which lines were scored on a part of the pairs only, so that they can't be laid beside the others as they are."""
+    counts = {line["name"]: len(line["by_pair"]) for line in subset["lines"]}
+    told = [f"{name} ({count})" for name, count in counts.items() if count < subset["pairs"]]
+    return f" On fewer pairs than the others: {'; '.join(told)}." if told else ""
 
 
 def _estimates(
@@ -135,7 +145,7 @@ def _differences(title: str, lines: Sequence[Tree], bases: Sequence[str]) -> Tab
     )
     note = (
         "Paired by song, mean; below zero is nearer to the mix than that row is. Like with like: a best draw beside the"
-        " best of as many, else the expected draw."
+        " best of as many, an expected one beside the expected one."
     )
     return Table(title, note, ("", *(f"{name} − {base}" for base, name in columns)), rows if columns else ())
 
@@ -173,8 +183,9 @@ def _best_of_n(title: str, group: Tree) -> Table:
 def _distribution(title: str, found: Mapping[str, Tree]) -> Table:
     rows = tuple((name, (one["kad"], one["fad"])) for name, one in found.items() if one is not None)
     note = (
-        "Between the effect vectors of all renders of a row and those of the mixes; jackknife intervals by song. 0 or"
-        " below is no difference; FAD is biased upwards for few mixes, alike for rows of as many draws."
+        "Between the effect vectors of all renders of a row and those of the mixes; jackknife intervals by song. KAD is"
+        " over pairs of different songs, about 0 for renders that can't be told from mixes; FAD is biased upwards for"
+        " few mixes, alike for rows of as many draws."
     )
     return Table(title, note, ("", "KAD", "FAD"), rows)
 

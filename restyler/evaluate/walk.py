@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audio.errors import InputError
-from audio.io import make_folder, read, write, write_text_atomic
+from audio.io import make_folder, read, read_tags, write, write_text_atomic
 from audio.waveform import Waveform
 from restyler.command import shown
 from restyler.evaluate.evaluation_set import Entry, Song
@@ -58,7 +58,7 @@ def walk(out: Path, plan: Plan, progress: Progress) -> dict[str, list[Record]]:
         for row in plan.rows:
             path = record_path(out, entry, row, plan)
             record = read_record(path)
-            if record is None or (plan.kept and not all(map(Path.exists, kept_paths(out, entry, row, record)))):
+            if record is None or (plan.kept and not _are_kept(kept_paths(out, entry, row, record), path)):
                 song = song or entry.load()
                 record = _made(out, path, entry, song, row, plan)
             found[row.name].append(record)
@@ -72,20 +72,45 @@ def _made(out: Path, path: Path, entry: Entry, song: Song, row: Row, plan: Plan)
     except InputError as error:
         raise InputError(f"row «{row.name}», pair «{shown(entry.key)}»: {error}") from None
     if plan.kept:
-        for place, render in zip(kept_paths(out, entry, row, record), renders, strict=True):
+        places = kept_paths(out, entry, row, record)
+        for place, render in zip(places, renders, strict=True):
             make_folder(place.parent)
             peak = float(render.samples.abs().max())
             # What is over full scale has no place in a file of integers: it is turned down to fit.
             samples = render.samples / peak if peak > 1 else render.samples
-            write(place, Waveform(samples, render.sample_rate), tags={"row": row.name, "pair": entry.key})
+            write(place, Waveform(samples, render.sample_rate), tags=_tags(path))
+        for further in _further(out, entry, row, len(places)):
+            further.unlink()
     write_record(path, record)
     return record
 
 
 def kept_paths(out: Path, entry: Entry, row: Row, record: Record) -> list[Path]:
     """OUT/renders/ROW/KEY_00.flac, …: a folder that `restyler evaluate --renders` reads."""
-    folder = out / RENDERS / row.name.replace("/", "_")
-    return [folder / f"{entry.key}_{draw:02d}.flac" for draw in range(len(record.draws))]
+    return [_kept_path(out, entry, row, draw) for draw in range(len(record.draws))]
+
+
+def _kept_path(out: Path, entry: Entry, row: Row, draw: int) -> Path:
+    return out / RENDERS / row.name.replace("/", "_") / f"{entry.key}_{draw:02d}.flac"
+
+
+def _further(out: Path, entry: Entry, row: Row, draw: int) -> Iterator[Path]:
+    """What an earlier evaluation with more draws left there, from this one on."""
+    while (path := _kept_path(out, entry, row, draw)).exists():
+        yield path
+        draw += 1
+
+
+def _tags(record_path: Path) -> dict[str, str]:
+    return {"record": record_path.stem}
+
+
+def _are_kept(places: Sequence[Path], record_path: Path) -> bool:
+    """Whether they are the renders of this record, not those of another model under the same name."""
+    try:
+        return all(read_tags(place) == _tags(record_path) for place in places)
+    except InputError:
+        return False
 
 
 def write_listening(out: Path, plan: Plan, records: Mapping[str, Sequence[Record]]) -> None:

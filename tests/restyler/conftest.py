@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ from restyler.sample import main
 from restyler.shards import Segment, write_shard
 from restyler.sing import random_take
 
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLING: dict[str, Any] = {
     "steps": 2,
     "guidance": 1.0,
@@ -86,6 +91,34 @@ def fresh_accelerator() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     PartialState._reset_state()
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Callable[[list[str]], list[str]]:
+    """two_processes(arguments): Python twice at once with these arguments in the repository, on the CPU, told of each
+    other as a launcher would; returns what each printed, and fails where one of them does."""
+
+    def run(arguments: list[str]) -> list[str]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+        both = [
+            subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            )
+            for rank in (0, 1)
+        ]  # fmt: skip
+        try:
+            said = [process.communicate(timeout=240) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+        assert [process.returncode for process in both] == [0, 0], said
+        return [output for output, _ in said]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -376,7 +376,10 @@ def test_the_parameters_of_a_plugin_are_drawn_and_read_back(tmp_path: Path) -> N
         ("rendered: {raw: 3, input_gain_db: 1.0, output_gain_db: 1.0}", "the section «rendered» has"),
         ("rendered: {raw: a.wav, input_gain_db: .nan, output_gain_db: 1.0}", "rendered.input_gain_db is a number"),
         ("rendered: {raw: a.wav, input_gain_db: 1.0, output_gain_db: 1.0, sample_rate_hz: 1}", "8000 to 384000, not 1"),
-        ("rendered: {raw: a.wav, input_gain_db: 1.0, output_gain_db: 1.0, rate_hz: 48000}", "the section «rendered» has"),
+        (
+            "rendered: {raw: a.wav, input_gain_db: 1.0, output_gain_db: 1.0, rate_hz: 48000}",
+            "the section «rendered» has",
+        ),
         ("rendered: {raw: a.wav, input_gain_db: 1.0, output_gain_db: 1.0}", "every value fixed"),
     ],
 )

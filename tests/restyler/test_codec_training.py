@@ -1,8 +1,5 @@
 import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -260,19 +257,14 @@ def test_latent_noise_makes_another_codec(sounds):
     assert not torch.equal(plain, noisy)
 
 
-def test_two_processes_hear_what_one_hears(sounds, tmp_path):
+def test_two_processes_hear_what_one_hears(sounds, tmp_path, two_processes):
     """The noise on the latents too is that of the whole batch. Later steps part: Adam enlarges rounding."""
     few = ["training.steps=3", "training.batch_size=4", "validation.batches=1"]
     assert train_codec(load(sounds, *few), tmp_path / "one") == 0
     sources = json.dumps([{"path": str(sounds), "weight": 1.0}])
     chosen = dict(text.split("=", 1) for text in [*SMALL, f"data.sources={sources}", *few])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "train.py", "configs/codec.yaml", *(f"{key}={value}" for key, value in chosen.items())]
-    done = subprocess.run(
-        [*command, "--run-dir", str(tmp_path / "two")], cwd=CONFIGS.parent, capture_output=True, text=True, check=False,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    settings = [f"{key}={value}" for key, value in chosen.items()]
+    two_processes(["train.py", "configs/codec.yaml", *settings, "--run-dir", str(tmp_path / "two")])
     one, two = rows(tmp_path / "one", "loss"), rows(tmp_path / "two", "loss")
     assert one[0] == pytest.approx(two[0], rel=1e-6)
     assert one == pytest.approx(two, rel=1e-3)

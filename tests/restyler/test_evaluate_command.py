@@ -276,6 +276,13 @@ def broken(folder: Path, fault: str) -> tuple[str, ...]:
             shutil.copy(folder / "raw" / "d.wav", folder / "systems" / "takes" / "e.wav")
         case "two_renders":
             shutil.copy(folder / "raw" / "d.wav", folder / "systems" / "takes" / "d_00.wav")
+        case "draws":
+            for number in range(2):
+                shutil.copy(folder / "raw" / "d.wav", folder / "systems" / "takes" / f"d_{number:02d}.wav")
+            (folder / "systems" / "takes" / "d.wav").unlink()
+        case "key":
+            text = (folder / "pairs.jsonl").read_text()
+            (folder / "pairs.jsonl").write_text(text.replace('"key": "d"', '"key": "../d"'))
         case "no_row":
             return (*renders, "--rows", "raw*", "nobody")
         case "column":
@@ -302,6 +309,8 @@ def broken(folder: Path, fault: str) -> tuple[str, ...]:
         ("missing_render", "systems/takes: no render of «d»"),
         ("unknown_render", "systems/takes/e.wav: renders no pair"),
         ("two_renders", "systems/takes/d_00.wav: another file"),
+        ("draws", "systems/takes: 1 renders of «a», 2 of «d»"),
+        ("key", "«../d» can't be a key"),
         ("no_row", "no row 'nobody' (allowed: raw take; "),
         ("column", "line 3: «unprocessed» is true or false, not 1"),
         ("split", "none of its pairs is in the validation split"),

@@ -55,6 +55,23 @@ def test_kad_of_two_gaussians_has_its_closed_form(random):
     assert min(found) < 0 < max(found)
 
 
+def test_kad_of_different_songs_alone(random):
+    """Each song has a voice of its own, in both sets: a set then has no distance to itself, where it is below 0 over
+    all pairs, and several draws of a song count for no more than one."""
+    songs = ["a", "a", "b", "c", "c", "c"]
+    voices = {song: random.normal(size=3) for song in "abc"}
+    x, y = (np.array([voices[song] + 0.3 * random.normal(size=3) for song in songs]) for _ in range(2))
+    assert kad(x, x, 1.0) < -5
+    assert kad(x, x, 1.0, songs=(songs, songs)) == pytest.approx(0, abs=1e-9)
+
+    def mean(p, q):
+        pairs = [(a, b) for a, one in zip(p, songs, strict=True) for b, two in zip(q, songs, strict=True) if one != two]
+        return np.mean([math.exp(-sum((a - b) ** 2) / 2) for a, b in pairs])
+
+    expected = 100 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    assert kad(x, y, 1.0, songs=(songs, songs)) == pytest.approx(expected)
+
+
 def test_fad_of_known_moments(random):
     """Diagonal covariances: |μ₁ − μ₂|² + Σ (σ₁ − σ₂)²."""
     deviations = np.array([[1.0, 2.0, 0.5], [1.5, 1.0, 0.5]])

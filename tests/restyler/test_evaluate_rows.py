@@ -59,7 +59,7 @@ def make_rows(pipeline: VocalRestylePipeline, read_only_presets: Path) -> Callab
             pipeline,
             finishes={"codec": lambda _, decoded: decoded, "take": lambda take, _: take},
             fit=fit,
-            presets=read_only_presets,
+            presets=preset_rows(read_only_presets, draws=draws, seed=seed),
             deterministic=pipeline,
             draws=draws,
             seed=seed,
@@ -144,6 +144,10 @@ def test_rows_with_a_reference_hear_its_first_6_s_alone_and_are_scored_after_the
     another = dataclasses.replace(song, mix=Waveform(changed, RATE))
     assert not same(rows[name].render(song), rows[name].render(another))
     assert all(len(rows[name].render(make_song(seconds=7.9))) == 0 for name in second)
+    silent = song.take.samples.clone()
+    silent[:, 6 * RATE :] = 0
+    rest = dataclasses.replace(song, take=Waveform(silent, RATE))
+    assert all(len(rows[name].render(rest)) == 0 for name in second)
 
 
 def test_the_style_is_told_where_the_model_knows_it_and_drawn_elsewhere(
@@ -263,6 +267,7 @@ def test_a_table_beside_anothers_raw_parameters_is_refused(read_only_presets: Pa
         mean_of(path)
 
 
+@pytest.mark.slow
 def test_the_released_presets_have_the_mean_that_diffvox_published(shared_data: Path) -> None:
     folder = shared_data / "presets/internal"
     trained = np.load(folder / "train_index.npy")
@@ -292,9 +297,10 @@ def test_without_its_package_the_row_of_matchering_is_left_out_and_refused(
         matchering_row()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not installed(), reason="needs the extra: pip install 'vocal-restyler[matchering]'")
 def test_matchering_brings_the_take_nearer_to_a_mix_that_is_brighter(sung: Callable[[int, float], Waveform]) -> None:
-    take = sung(1, 12.0).stereo().resampled(RATE)
+    take = sung(1, 6.0).stereo().resampled(RATE)
     bright = Waveform(take.samples - 0.8 * take.samples.roll(1, 1), RATE)
-    found = like(bright, matched(take, first(bright, REFERENCE_S)))
+    found = like(bright, matched(take, first(bright, 3.0)))
     assert spectral_distance(bright, found).lr < 0.5 * spectral_distance(bright, take).lr

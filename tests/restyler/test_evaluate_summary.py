@@ -15,10 +15,10 @@ from restyler.evaluate import summary
 from restyler.evaluate.evaluation_set import Entry
 from restyler.evaluate.records import Draw, Record, digest, read_record, write_record
 from restyler.evaluate.report import report
-from restyler.evaluate.roles import parts_of
+from restyler.evaluate.roles import absent, parts_of
 from restyler.evaluate.row import Row
 from restyler.evaluate.scoring import earlier
-from restyler.evaluate.tables import Table, figure, markdown, text
+from restyler.evaluate.tables import Table, figure, markdown, tables, text
 
 
 def record(key: str, scores: Sequence[float], vectors: Sequence[Sequence[float]] | None = None, **facts: str) -> Record:
@@ -40,7 +40,7 @@ def test_expected_is_the_mean_over_draws_and_best_the_nearest_draw() -> None:
     records = [record("a", [3, 1, 2]), record("b", [5, 7, 6])]
     expected, best = summary.lines_of("row", records)
     assert (expected.name, best.name) == ("row, expected", "row, best of 3")
-    assert expected.values["mss_lr"] == {"a": 2, "b": 6} and best.values["mss_lr"] == {"a": 1, "b": 5}
+    assert expected.values["mss_lr"] == pytest.approx({"a": 2, "b": 6}) and best.values["mss_lr"] == {"a": 1, "b": 5}
     assert best.values["mss_ms"] == {"a": 3, "b": 15}
     assert "f0_rmse_cents" not in expected.values
     [alone] = summary.lines_of("row", [record("a", [3])])
@@ -89,6 +89,37 @@ def test_like_is_compared_with_like() -> None:
     assert less["raw take"] == {"random preset": 6 - 4.5}
 
 
+def test_the_best_of_two_is_never_laid_beside_a_single_draw_of_several() -> None:
+    """But beside the expected best of two, in every quantity; and beside nothing where the other has fewer."""
+    scores = {"raw take": [9], "random preset": [1, 2, 6], "ours": [1, 2], "theirs": [1, 2, 3, 4]}
+    records = {name: [record(key, draws) for key in "ab"] for name, draws in scores.items()}
+    [part] = parts_of([Row(name, "what", lambda song: ()) for name in scores], records)
+    entries = [Entry(key, key, Path(), Path(), None, None, False) for key in "ab"]
+    [group] = report(entries, [part], {}, seed=0)["groups"]
+    less = {line["name"]: line["differences"] for line in group["all"]["lines"]}
+    best_of_two = (1 + 1 + 2) / 3
+    assert less["ours, best of 2"]["random preset"]["mss_lr"][0] == pytest.approx(1 - best_of_two, abs=1e-6)
+    assert less["ours, best of 2"]["random preset"]["mss_ms"][0] == pytest.approx(3 - 3 * best_of_two, abs=1e-6)
+    assert set(less["theirs, best of 4"]) == {"raw take"}
+    assert less["theirs, expected"]["random preset"]["mss_lr"][0] == pytest.approx(2.5 - 3)
+
+
+def test_what_is_missing_or_scored_on_fewer_pairs_is_said() -> None:
+    half = (6.0, 12.0)
+    rows = [Row("raw take", "", lambda song: ()), Row("told", "", lambda song: ())]
+    rows += [Row("raw take, second half", "", lambda song: (), half)]
+    records = {"raw take": [record(key, [2]) for key in "abc"], "told": [record("a", [1]), record("b", [])]}
+    records["raw take, second half"] = [record("a", [1]), record("b", [2]), record("c", [])]
+    parts = parts_of(rows, records)
+    assert {"mean preset", "mix through the codec", "Matchering, second half"} <= set(absent(parts))
+    assert "raw take" not in absent(parts)
+    entries = [Entry(key, key, Path(), Path(), None, None, False) for key in "abc"]
+    content = report(entries, parts, {"set": "x", "align": False}, absent=absent(parts), seed=0)
+    notes = {table.title: table.note for table in tables(content)}
+    assert "3 pairs of 3 songs" in notes["Fidelity to the mix"] and "told (1)" in notes["Fidelity to the mix"]
+    assert "2 pairs of 2 songs" in notes["Fidelity to the mix, 6 to 12 s"]
+
+
 def test_a_pair_without_draws_counts_for_nothing_in_its_row() -> None:
     """And rows that are scored on another part have their own floor, or none."""
     half = (6.0, 12.0)
@@ -118,8 +149,10 @@ def test_diversity_is_told_as_a_multiple_of_the_calibration() -> None:
     assert found["ratio"] == pytest.approx([3, 3, 3], abs=1e-5)
     distances = [math.dist(near[i], near[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert found["pairwise_db"][0] == pytest.approx(3 * np.mean(distances) / math.sqrt(2), abs=1e-5)
+    once = [record("a", [1, 1, 1], [near[0]] * 3), *ours[1:]]  # no spread in one song is not left out
+    assert summary.diversity(once, [record(key, [1, 1, 1], near) for key in keys], seed=0)["ratio"] == [0, None, None]
     same = summary.diversity([record(key, [1, 1]) for key in keys], ours, seed=0)
-    assert same["ratio"] is None and same["conditional_vendi"] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert same["ratio"] == [0, None, None] and same["conditional_vendi"] == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 def test_mixes_are_at_no_distance_from_themselves_and_shifted_ones_are() -> None:
@@ -128,7 +161,7 @@ def test_mixes_are_at_no_distance_from_themselves_and_shifted_ones_are() -> None
     same = [record(one.key, [1], [one.mix_effects]) for one in records]
     spread = np.std([one.mix_effects for one in records], axis=0)
     moved = [record(one.key, [1], [tuple(np.array(one.mix_effects) + 2 * spread)]) for one in records]
-    assert summary.distribution(same)["fad"][0] == pytest.approx(0, abs=1e-6)
+    assert summary.distribution(same) == {name: pytest.approx([0, 0, 0], abs=1e-6) for name in ("kad", "fad")}
     assert summary.distribution(moved)["fad"][0] == pytest.approx(2 * 2**2, abs=1e-5)
     assert summary.distribution(moved)["kad"][0] > summary.distribution(same)["kad"][0]
 
@@ -146,6 +179,8 @@ def test_a_record_survives_its_file(tmp_path: Path) -> None:
     write_record(tmp_path / "one.json", one)
     assert read_record(tmp_path / "one.json") == one
     assert read_record(tmp_path / "none.json") is None
+    (tmp_path / "one.json").write_text("5")
+    assert read_record(tmp_path / "one.json") is None
     assert digest("a", 1) == digest("a", 1) != digest("a", 2)
 
 

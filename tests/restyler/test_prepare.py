@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,7 +83,16 @@ def report(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def prepared(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "set"
-    subprocess.run([sys.executable, "-m", "restyler.prepare", *command(folders, out)], check=True, capture_output=True)
+    assert run(folders, out) == 0
+    return out
+
+
+@pytest.fixture
+def heard(prepared: Path, tmp_path: Path) -> Path:
+    """A folder for a set of the same songs that need not be heard again; nothing is encoded."""
+    out = tmp_path / "set"
+    shutil.copytree(prepared / "examined", out / "examined")
+    shutil.copy(prepared / "prepare.json", out)
     return out
 
 
@@ -98,11 +107,12 @@ def test_every_pair_is_used_and_every_file_has_a_fate(folders: Path, prepared: P
 
 
 def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folders: Path, prepared: Path) -> None:
-    """Against one pass over whole recordings, the mix moved by a phase ramp over its whole spectrum."""
+    """Against one pass over whole recordings, the mix moved by a phase ramp over its whole spectrum, for an early and
+    a late mix of either rate."""
     codec = PocketCodec.from_pretrained(BUNDLED / "codec").eval()
     offsets = {pair["key"]: pair["alignment"]["regions"][0]["offset_s"] for pair in report(prepared)["pairs"]}
     expected = {}
-    for number in range(8):
+    for number in (0, 1, 6, 7):
         raw, mix = (read(folders / side / f"song{number}_{side}.wav") for side in ("raw", "mix"))
         assert abs(offsets[f"song{number}"] - (0.3 * number - 0.5)) < 0.001
         length = raw.samples.shape[1]
@@ -122,6 +132,8 @@ def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folde
         keys = list(part.takes)
         for number in range(len(part)):
             song = int(keys[part.take[number]].removeprefix("song"))
+            if (song, "raw") not in expected:
+                continue
             frames, start = int(part.frames[number]), round(float(part.start_s[number]) * codec.frame_rate_hz)
             found = part.read([Stretch(number, array, 0, frames) for array in (0, 1)])
             for side, latents in zip(("raw", "mix"), found, strict=True):
@@ -131,7 +143,7 @@ def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folde
                 error = latents[: len(wanted)][inner] - wanted[inner]
                 assert np.sqrt(np.mean(error**2)) < 0.02 * np.std(wanted)
             segments += 1
-    assert segments >= 8
+    assert segments >= 4
 
 
 def test_a_second_run_does_nothing_and_an_added_song_only_its_own(
@@ -183,27 +195,20 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(folders: Path, prepar
     assert {path.name for path in out.iterdir() if path.name.startswith(".")} == set()
 
 
-def test_two_processes_make_the_same_set_as_one(folders: Path, prepared: Path, tmp_path: Path) -> None:
+def test_two_processes_make_the_same_set_as_one(
+    folders: Path, prepared: Path, tmp_path: Path, two_processes: Callable[[list[str]], list[str]]
+) -> None:
     out = tmp_path / "set"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29653"]
-    finished = subprocess.run(
-        [*launcher, "-m", "restyler.prepare", *command(folders, out, "--workers", "1")],
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    said = two_processes(["-m", "restyler.prepare", *command(folders, out, "--workers", "1")])
     assert shards(out) == shards(prepared)
-    assert finished.stdout.count("report:") == 1
+    assert "".join(said).count("report:") == 1
 
 
 def test_another_codec_is_noticed(folders: Path, prepared: Path, tmp_path: Path) -> None:
     codec = PocketCodec.from_pretrained(BUNDLED / "codec")
     codec.latent_mean.add_(0.5)
     codec.save_pretrained(tmp_path / "codec")
-    out = tmp_path / "set"
-    assert run(folders, out) == 0
+    out = shutil.copytree(prepared, tmp_path / "set")
     old = shards(out)
     assert run(folders, out, f"codec.path={tmp_path / 'codec'}") == 0
     new = shards(out)
@@ -211,9 +216,9 @@ def test_another_codec_is_noticed(folders: Path, prepared: Path, tmp_path: Path)
     assert json.loads((out / "dataset.json").read_text())["codec"]["fingerprint"] == codec.fingerprint()
 
 
-def test_levels_are_those_of_the_settings_and_peaks_stay_under_the_ceiling(folders: Path, tmp_path: Path) -> None:
-    assert run(folders, tmp_path / "set", "levels.loudness_lufs=-20.0", "levels.peak_db=-10.0") == 0
-    told = report(tmp_path / "set")["pairs"]
+def test_levels_are_those_of_the_settings_and_peaks_stay_under_the_ceiling(folders: Path, heard: Path) -> None:
+    assert run(folders, heard, "levels.loudness_lufs=-20.0", "levels.peak_db=-10.0") == 0
+    told = report(heard)["pairs"]
     lowered = 0
     for pair in told:
         sides = [(pair[f"{side}_heard"], pair[f"{side}_gain_db"]) for side in ("raw", "mix")]
@@ -264,8 +269,8 @@ def test_a_dry_run_prints_the_table_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_damage_to_a_finished_shard_is_mended_where_it_is_looked_for(folders: Path, tmp_path: Path) -> None:
-    out = tmp_path / "set"
+def test_damage_to_a_finished_shard_is_mended_where_it_is_looked_for(folders: Path, heard: Path) -> None:
+    out = heard
     assert run(folders, out, "shards.seconds=600") == 0
     good = shards(out)
     for path in out.glob("*-*.tar"):

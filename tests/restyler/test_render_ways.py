@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from audio.io import read, read_tags
 from audio.loudness import integrated_loudness_lufs
@@ -36,14 +37,14 @@ def difference_db(one: np.ndarray, other: np.ndarray) -> float:
 def test_transfer_writes_the_mix_and_its_chain_which_renders_it_again(
     sample: Run, vocal_file: VocalFile, tmp_path: Path
 ) -> None:
-    take = vocal_file("My Take.wav", subtype="PCM_24")
+    take = vocal_file("My Take.wav", rate=44_100, subtype="PCM_24")
     assert sample(take, "--variations", 2, "--render", "transfer", "--lufs", -20) == 0
     folder = tmp_path / "out" / "My Take"
     names = [f"mix_{number:02d}{suffix}" for number in range(2) for suffix in (".txt", ".wav", ".yaml")]
     assert [file.name for file in sorted(folder.iterdir())] == names
     for file in folder.glob("*.wav"):
         mix = read(file)
-        assert mix.samples.shape == (2, soundfile.info(take).frames)
+        assert mix.samples.shape == read(take).stereo().resampled(48_000).samples.shape
         assert integrated_loudness_lufs(mix) == pytest.approx(-20, abs=0.1)
         again, style = render_again(file.with_suffix(".yaml"))
         assert style == "fitted"
@@ -96,6 +97,9 @@ def test_a_mix_without_a_chain_leaves_none_of_an_earlier_one(
     take, folder = vocal_file("take.wav"), tmp_path / "out" / "take"
     assert sample(take, "--variations", 1, "--render", "transfer") == 0
     assert len(list(folder.iterdir())) == 3
+    (folder / "mix_00.wav").unlink()
+    assert sample(take, "--variations", 1, "--render", "codec") == 2  # the chain may be all that is left of a mix
+    assert len(list(folder.iterdir())) == 2
     assert sample(take, "--variations", 1, "--render", "codec", "--overwrite") == 0
     assert [file.name for file in folder.iterdir()] == ["mix_00.wav"]
 
@@ -112,6 +116,19 @@ def test_a_chain_whose_mix_cannot_be_written_goes(
                    raw=vocal_file("raw.wav"))
         )  # fmt: skip
     assert [file.name for file in tmp_path.iterdir() if file.stem == "mix"] == []
+
+
+def test_a_mono_take_gets_no_width(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the codec leaves of it differs between the channels, if by little: nothing that a width could act on."""
+    monkeypatch.setattr("restyler.transfer.fit.STEPS", 1)
+    monkeypatch.setattr("restyler.transfer.start.TONE_STEPS", 2)
+    mono, stereo = vocal(0.4, 48_000), vocal(0.4, 48_000, channels=2)
+    ways = [Way("transfer", pipeline, take) for take in (mono, stereo)]
+    ways[0].decoded = Waveform(ways[0].decoded.samples * torch.tensor([[1.0], [1.001]]), 48_000)
+    found = [[step.name for step in way(stereo, seed=0).steps] for way in ways]
+    assert [("width" in names) for names in found] == [False, True]
 
 
 def test_an_unknown_way_is_refused(sample: Run, vocal_file: VocalFile, capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,6 +201,7 @@ def test_a_killed_run_goes_on_from_its_newest_complete_checkpoint(
 
 def test_accumulation_and_workers_change_nothing_but_rounding(run: Path, settings: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "parts"
+    take_along(run, folder, "step_000018")
     changed = ["training.accumulation=4", "training.workers=2"]
     assert entry_point([*settings, *changed, "--run-dir", str(folder)]) == 0
     assert_close_runs(run, folder)
@@ -276,6 +277,7 @@ def test_wandb_offline_writes_its_files_and_metrics_do_not_change(
 ) -> None:
     monkeypatch.setenv("WANDB__SERVICE_WAIT", "250")  # seconds for its own process to start on a busy machine
     folder = tmp_path / "tracked"
+    take_along(run, folder, "step_000018")
     assert entry_point([*settings, "tracking.wandb=offline", "--run-dir", str(folder)]) == 0
     (written,) = (folder / "wandb").glob("offline-run-*/*.wandb")
     deadline = time.monotonic() + 60  # wandb's own process writes the file, and may be slower than ours

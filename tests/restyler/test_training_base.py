@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from restyler.pipeline import VocalRestylePipeline
+from restyler.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_base_config_runs_end_to_end_on_the_official_architecture(
     write_pairs: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -23,7 +25,7 @@ def test_base_config_runs_end_to_end_on_the_official_architecture(
         f"{{kind: folder, path: {pairs}, validation_fraction: 0.25, loudness_lufs: -18, cache: {tmp_path / 'cache'}}}"
     )
     arguments = [
-        "configs/base.yaml",
+        str(ROOT / "configs" / "base.yaml"),
         f"data={data}",
         "codec.weights=random",
         "conditioner.controls=[]",
@@ -37,8 +39,7 @@ def test_base_config_runs_end_to_end_on_the_official_architecture(
         "training.workers=0",
         "validation.examples=1",
     ]
-    command = [sys.executable, "train.py", *arguments, "--run-dir", str(tmp_path / "run")]
-    subprocess.run(command, cwd=ROOT, check=True)
+    assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
     pipeline = VocalRestylePipeline.from_pretrained(tmp_path / "run" / "pipeline")
     assert pipeline.codec.config.n_filters == 32
     # EnCodec comes without statistics: those of the pairs were measured and travel with the model.
