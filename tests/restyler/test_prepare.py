@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from scipy.fft import next_fast_len
 
 from audio.io import read
 from audio.loudness import integrated_loudness_lufs
@@ -107,16 +108,16 @@ def test_every_pair_is_used_and_every_file_has_a_fate(folders: Path, prepared: P
 
 
 def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folders: Path, prepared: Path) -> None:
-    """Against one pass over whole recordings, the mix moved by a phase ramp over its whole spectrum, for an early and
-    a late mix of either rate."""
+    """Against one pass over whole recordings, the mix moved by a phase ramp over its whole spectrum."""
     codec = PocketCodec.from_pretrained(BUNDLED / "codec").eval()
     offsets = {pair["key"]: pair["alignment"]["regions"][0]["offset_s"] for pair in report(prepared)["pairs"]}
     expected = {}
-    for number in (0, 1, 6, 7):
+    for number in range(8):
         raw, mix = (read(folders / side / f"song{number}_{side}.wav") for side in ("raw", "mix"))
         assert abs(offsets[f"song{number}"] - (0.3 * number - 0.5)) < 0.001
         length = raw.samples.shape[1]
-        padded = np.pad(mix.samples.numpy(), ((0, 0), (0, 20 * mix.sample_rate)))
+        room = next_fast_len(mix.samples.shape[1] + 20 * mix.sample_rate, real=True) - mix.samples.shape[1]
+        padded = np.pad(mix.samples.numpy(), ((0, 0), (0, room)))
         ramp = np.exp(2j * np.pi * np.fft.rfftfreq(padded.shape[1], 1 / mix.sample_rate) * offsets[f"song{number}"])
         moved = np.fft.irfft(np.fft.rfft(padded) * ramp, padded.shape[1])[:, :length].astype(np.float32)
         for side, whole, heard in (
@@ -132,8 +133,6 @@ def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folde
         keys = list(part.takes)
         for number in range(len(part)):
             song = int(keys[part.take[number]].removeprefix("song"))
-            if (song, "raw") not in expected:
-                continue
             frames, start = int(part.frames[number]), round(float(part.start_s[number]) * codec.frame_rate_hz)
             found = part.read([Stretch(number, array, 0, frames) for array in (0, 1)])
             for side, latents in zip(("raw", "mix"), found, strict=True):
@@ -143,7 +142,7 @@ def test_latents_are_those_of_the_aligned_takes_at_the_loudness_of_the_set(folde
                 error = latents[: len(wanted)][inner] - wanted[inner]
                 assert np.sqrt(np.mean(error**2)) < 0.02 * np.std(wanted)
             segments += 1
-    assert segments >= 4
+    assert segments >= 8
 
 
 def test_a_second_run_does_nothing_and_an_added_song_only_its_own(
