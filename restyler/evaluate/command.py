@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.evaluate.report import report, write_report  # --help must not wait for torch
     from restyler.evaluate.roles import absent, parts_of
     from restyler.evaluate.systems import chosen, load_systems
-    from restyler.evaluate.walk import SCORES, Plan, walk, write_listening, write_timing
+    from restyler.evaluate.walk import SCORES, Plan, walk, write_listening
     from restyler.progress import Work, progress_bar
     from restyler.takes import made_folders, refuse_foreign
 
@@ -94,7 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         parts = parts_of(rows, records)
         write_report(options.out, report(entries, parts, settings, absent=absent(parts), seed=options.seed))
-        write_timing(options.out / "timing.json", records)
         if plan.kept:
             write_listening(options.out, plan, records)
     print(f"{shown(options.out / 'report.html')}: {len(rows)} rows, {len(entries)} pairs")

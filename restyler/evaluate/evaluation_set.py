@@ -37,7 +37,6 @@ class Song:
     take: Waveform
     mix: Waveform
     style: str | None = None
-    chain: str | None = None
     renders: Mapping[str, Sequence[Waveform]] = field(default_factory=dict)
 
 
@@ -53,7 +52,6 @@ class Entry:
     raw: Path
     mix: Path
     style: str | None
-    chain: str | None
     unprocessed: bool
     renders: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
@@ -62,7 +60,7 @@ class Entry:
         mix = heard(self.mix)
         take = matching(self.raw, self.mix, mix)
         renders = {name: [matching(path, self.mix, mix) for path in paths] for name, paths in self.renders.items()}
-        return Song(self.key, self.song, take, mix, self.style, self.chain, renders)
+        return Song(self.key, self.song, take, mix, self.style, renders)
 
 
 def heard(path: Path) -> Waveform:
@@ -132,9 +130,7 @@ def chosen_entries(folder: Path, split: str, *, renders: Path | None, limit: int
 
 def _entry(pair: Pair, row: Mapping[str, Any], *, alone: bool) -> Entry:
     key = pair.key if alone else pair.mix.stem
-    return Entry(
-        key, row.get("song") or pair.key, pair.raw, pair.mix, pair.style, pair.chain, bool(row.get("unprocessed"))
-    )
+    return Entry(key, row.get("song") or pair.key, pair.raw, pair.mix, pair.style, bool(row.get("unprocessed")))
 
 
 def _columns(manifest: Path) -> dict[Path, dict[str, Any]]:

@@ -20,6 +20,7 @@ MEASURING = (
     *("content.py", "descriptors.py", "effects_space.py", "fidelity.py", "pitch.py", "scoring.py", "speaker.py"),
     "../metrics.py",
 )
+RENDERING = ("audio", "codec", "conditioning", "diffusion", "restyler")  # packages
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Record:
     """All draws of one row for one pair.
 
     key, song: of the pair. mix_effects: effect vector of the mix, over the scored part. offset: of the first draw, None
-    where there is none to be found. render_s: how long rendering took, in seconds; audio_s: of how much audio.
+    where there is none to be found. code: `code_digest` at the time it was made.
     """
 
     row: str
@@ -60,8 +61,7 @@ class Record:
     draws: tuple[Draw, ...]
     mix_effects: tuple[float, ...]
     offset: Offset | None
-    render_s: float
-    audio_s: float
+    code: str = ""
 
 
 def rounded(value: float) -> float | None:
@@ -89,6 +89,18 @@ def digest(*parts: Any) -> str:
     """Of everything that a record depends on, with the code that measures: another digest is another record."""
     text = json.dumps([FORMAT, _measuring(), speaker.available(), *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+@cache
+def code_digest() -> str:
+    """Of all modules that can move a render: a record of another one may be of another sound.
+
+    Such a record is kept, for most changes move nothing and an evaluation takes hours; the report counts them.
+    """
+    here = Path(__file__).parent
+    files = [path for name in RENDERING for path in sorted((here.parents[1] / name).rglob("*.py"))]
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
 
 
 @cache

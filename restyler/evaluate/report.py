@@ -14,7 +14,7 @@ from restyler.evaluate.content import CONTENT
 from restyler.evaluate.evaluation_set import Entry
 from restyler.evaluate.fidelity import FIDELITY
 from restyler.evaluate.page import page
-from restyler.evaluate.records import Record
+from restyler.evaluate.records import Record, code_digest
 from restyler.evaluate.summary import Line
 from restyler.evaluate.tables import markdown, tables
 
@@ -66,6 +66,9 @@ def report(
         "schema": SCHEMA,
         "settings": dict(settings),
         "absent": list(absent),
+        "of_other_code": sum(
+            record.code != code_digest() for part in parts for found in part.records.values() for record in found
+        ),
         "pairs": [
             {"key": one.key, "song": one.song, "style": one.style, "unprocessed": one.unprocessed} for one in entries
         ],
@@ -139,8 +142,9 @@ def _like(line: Line, base: str, lines: Sequence[Line], records: Sequence[Record
 
 
 def _scores(record: Record) -> dict[str, Any]:
-    """A record without how long it took: that is never the same twice."""
-    return {name: value for name, value in asdict(record).items() if name not in ("render_s", "audio_s", "mix_effects")}
+    """A record without how long it took and by which code: that is not the same twice."""
+    left_out = ("mix_effects", "code")
+    return {name: value for name, value in asdict(record).items() if name not in left_out}
 
 
 def _title(content: Mapping[str, Any]) -> str:
@@ -152,4 +156,6 @@ def _lead(content: Mapping[str, Any]) -> str:
     told = [f"{len(content['pairs'])} pairs of {songs} songs"]
     told += [f"{name} {value}" for name, value in content["settings"].items() if name != "set" and value is not None]
     absent = f" Rows that are not here: {'; '.join(content['absent'])}." if content["absent"] else ""
-    return "; ".join(told) + "." + absent
+    old = content["of_other_code"]
+    stale = f" {old} of {len(content['scores'])} results are of another version of the code." if old else ""
+    return "; ".join(told) + "." + absent + stale

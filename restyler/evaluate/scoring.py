@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -33,9 +32,7 @@ def score(
     the first one before its fidelity is measured; content is always that of the render as it came, beside the take.
     Raises ValueError where a render is not like the mix in shape and rate.
     """
-    start = time.perf_counter()
     renders = render(song)
-    render_s = time.perf_counter() - start
     for one in renders:
         if one.samples.shape != song.mix.samples.shape or one.sample_rate != song.mix.sample_rate:
             raise ValueError(f"«{name}» rendered {list(one.samples.shape)} at {one.sample_rate} Hz for «{song.key}»")
@@ -59,8 +56,6 @@ def score(
         draws=tuple(draws),
         mix_effects=_vector(mix) if renders else (),
         offset=offset,
-        render_s=render_s,
-        audio_s=len(renders) * song.mix.duration_s,
     )
     return record, renders
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audio.errors import InputError
@@ -12,13 +11,12 @@ from audio.io import make_folder, read, read_tags, write, write_text_atomic
 from audio.waveform import Waveform
 from restyler.command import shown
 from restyler.evaluate.evaluation_set import Entry, Song
-from restyler.evaluate.records import Record, digest, file_digest, read_record, write_record
+from restyler.evaluate.records import Record, code_digest, digest, file_digest, read_record, write_record
 from restyler.evaluate.row import Row
 from restyler.evaluate.scoring import score
 from restyler.progress import Progress, Work
 from restyler.report import Version, report_html
 
-ONLY_READ = 10_000  # times real time: nothing was rendered
 SCORES = "scores"  # folder of OUT that holds the records
 RENDERS = "renders"  # and the one that holds what was rendered
 
@@ -40,7 +38,7 @@ class Plan:
 def record_path(out: Path, entry: Entry, row: Row, plan: Plan) -> Path:
     """Where the record of a pair in a row lies: named by everything that it depends on."""
     files = [file_digest(path) for path in (entry.raw, entry.mix, *entry.renders.get(row.name, ()))]
-    facts = (entry.key, entry.song, entry.style, entry.chain)
+    facts = (entry.key, entry.song, entry.style)
     return out / SCORES / f"{digest(files, facts, row.name, row.scored_s, plan.depends[row.name], plan.aligned)}.json"
 
 
@@ -81,6 +79,7 @@ def _made(out: Path, path: Path, entry: Entry, song: Song, row: Row, plan: Plan)
             write(place, Waveform(samples, render.sample_rate), tags=_tags(path))
         for further in _further(out, entry, row, len(places)):
             further.unlink()
+    record = replace(record, code=code_digest())
     write_record(path, record)
     return record
 
@@ -124,15 +123,3 @@ def write_listening(out: Path, plan: Plan, records: Mapping[str, Sequence[Record
         page = out / "listen" / f"{entry.key}.html"
         make_folder(page.parent)
         write_text_atomic(page, report_html(entry.key, "Take, mix and the first draw of every row.", versions))
-
-
-def write_timing(path: Path, records: Mapping[str, Sequence[Record]]) -> None:
-    """How fast each row rendered when it did, as multiples of real time: kept out of the reports, which are the same
-    each time. What a row takes over from the one before it (a sample that is finished in another way) is not counted.
-    """
-    speed = {}
-    for name, found in records.items():
-        audio_s, render_s = (sum(getattr(one, which) for one in found) for which in ("audio_s", "render_s"))
-        if audio_s and audio_s / render_s < ONLY_READ:
-            speed[name] = {"times_real_time": round(audio_s / render_s, 2), "audio_s": round(audio_s, 1)}
-    write_text_atomic(path, json.dumps(speed, indent=1) + "\n")

@@ -45,7 +45,7 @@ def make_song(vocal: Callable[..., Waveform]) -> Callable[..., Song]:
     def make(key: str = "a", seconds: float = 0.7, style: str | None = None) -> Song:
         take = vocal(seconds, RATE).stereo()
         mix = Waveform(take.samples * torch.tensor([[0.9], [0.4]]), RATE)
-        return Song(key=key, song=key, take=take, mix=mix, style=style, chain=None, renders={})
+        return Song(key=key, song=key, take=take, mix=mix, style=style, renders={})
 
     return make
 

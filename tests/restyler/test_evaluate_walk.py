@@ -10,6 +10,8 @@ import pytest
 from audio.io import read, write
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Entry
+from restyler.evaluate.report import report
+from restyler.evaluate.roles import parts_of
 from restyler.evaluate.row import Row
 from restyler.evaluate.walk import Plan, walk
 
@@ -39,3 +41,14 @@ def test_kept_renders_are_those_of_the_model_that_was_scored_last(entry: Entry, 
     assert evaluated(tmp_path, entry, "second", [0.75]) == pytest.approx([0.75], abs=1e-4)
     assert evaluated(tmp_path, entry, "first", first) == pytest.approx(first, abs=1e-4)
     assert len(list((tmp_path / "scores").iterdir())) == 2
+
+
+def test_results_of_other_code_are_counted(entry: Entry, tmp_path: Path) -> None:
+    row = Row("ours", "", lambda song: [song.take])
+    plan = Plan([entry], [row], {"ours": "model"}, aligned=False, kept=False)
+    for changed in (False, True):
+        records = walk(tmp_path, plan, lambda done, of: None)
+        content = report([entry], parts_of([row], records), {"set": "x"}, seed=0)
+        assert content["of_other_code"] == changed
+        (path,) = (tmp_path / "scores").iterdir()
+        path.write_text(path.read_text().replace(records["ours"][0].code, "another"))
