@@ -29,7 +29,7 @@ def record(key: str, scores: Sequence[float], vectors: Sequence[Sequence[float]]
         for score, vector in zip(scores, effects, strict=True)
     )
     number = float(sum(map(ord, key)))
-    return Record("row", key, facts.get("song", key), draws, (number, number**2 % 7), None, 1.0, 2.0)
+    return Record("row", key, facts.get("song", key), draws, (number, number**2 % 7), None)
 
 
 def songs(records: Sequence[Record]) -> dict[str, str]:
@@ -78,7 +78,7 @@ def test_like_is_compared_with_like() -> None:
     records = {name: [record(key, draws) for key, draws in zip("ab", two, strict=True)] for name, two in scores.items()}
     rows = [Row(name, "what", lambda song: ()) for name in scores]
     [part] = parts_of(rows, records)
-    entries = [Entry(key, key, Path(), Path(), None, None, False) for key in "ab"]
+    entries = [Entry(key, key, Path(), Path(), style=None, unprocessed=False) for key in "ab"]
     [group] = report(entries, [part], {}, seed=0)["groups"]
     less = {
         line["name"]: {base: found["mss_lr"][0] for base, found in line["differences"].items()}
@@ -94,7 +94,7 @@ def test_the_best_of_two_is_never_laid_beside_a_single_draw_of_several() -> None
     scores = {"raw take": [9], "random preset": [1, 2, 6], "ours": [1, 2], "theirs": [1, 2, 3, 4]}
     records = {name: [record(key, draws) for key in "ab"] for name, draws in scores.items()}
     [part] = parts_of([Row(name, "what", lambda song: ()) for name in scores], records)
-    entries = [Entry(key, key, Path(), Path(), None, None, False) for key in "ab"]
+    entries = [Entry(key, key, Path(), Path(), style=None, unprocessed=False) for key in "ab"]
     [group] = report(entries, [part], {}, seed=0)["groups"]
     less = {line["name"]: line["differences"] for line in group["all"]["lines"]}
     best_of_two = (1 + 1 + 2) / 3
@@ -113,7 +113,7 @@ def test_what_is_missing_or_scored_on_fewer_pairs_is_said() -> None:
     parts = parts_of(rows, records)
     assert {"mean preset", "mix through the codec", "Matchering, second half"} <= set(absent(parts))
     assert "raw take" not in absent(parts)
-    entries = [Entry(key, key, Path(), Path(), None, None, False) for key in "abc"]
+    entries = [Entry(key, key, Path(), Path(), style=None, unprocessed=False) for key in "abc"]
     content = report(entries, parts, {"set": "x", "align": False}, absent=absent(parts), seed=0)
     notes = {table.title: table.note for table in tables(content)}
     assert "3 pairs of 3 songs" in notes["Fidelity to the mix"] and "told (1)" in notes["Fidelity to the mix"]

@@ -22,7 +22,7 @@ RATE_HZ = 16_000
 def entry(vocal: Callable[..., Waveform], tmp_path_factory: pytest.TempPathFactory) -> Entry:
     path = tmp_path_factory.mktemp("walk") / "a.wav"
     write(path, vocal(2.0, RATE_HZ).stereo(), tags={})
-    return Entry("a", "a", path, path, None, None, False)
+    return Entry("a", "a", path, path, style=None, unprocessed=False)
 
 
 def evaluated(out: Path, entry: Entry, model: str, gains: Sequence[float]) -> list[float]:
