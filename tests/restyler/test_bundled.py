@@ -79,4 +79,5 @@ def test_the_mixes_differ_in_tone_space_or_dynamics(mixes):
     measured = [measure(mix) for mix in mixes]
     spans = {name: max(m[name] for m in measured) - min(m[name] for m in measured) for name in measured[0]}
     assert spans["brightness_db"] > 1.5 and spans["width_db"] > 1.5
-    assert min(spectral_distance(a, b).lr for i, a in enumerate(mixes) for b in mixes[:i]) > 0.3
+    apart = [spectral_distance(a, b).lr for i, a in enumerate(mixes) for b in mixes[:i]]
+    assert np.mean(apart) > 0.6 and min(apart) > 0.25  # with controls untold the mean is .55, and the least .32
