@@ -48,5 +48,6 @@ def all_rows(
         around += [row for row in rows if row.name in UNREFERRED]
     if installed():
         rows.append(matchering_row())
-    whole, half = ([row for row in rows if (row.scored_s is None) == whole] for whole in (True, False))
+    whole = [row for row in rows if row.scored_s is None]
+    half = [row for row in rows if row.scored_s is not None]
     return [*whole, *map(on_second_half, around), *half]

@@ -75,9 +75,19 @@ def test_seeds_of_one_style_give_different_audio(bundled, take):
             assert difference_db > -40
 
 
+def distances(mixes: list[Waveform]) -> list[float]:
+    return [spectral_distance(a, b).lr for i, a in enumerate(mixes) for b in mixes[:i]]
+
+
+def test_styles_alone_keep_any_two_mixes_apart(bundled, take):
+    """Drawn controls move single mixes, and can move two towards each other; without them styles decide."""
+    mixes = [Waveform(mix, RATE) for mix in bundled(take, seeds=range(4), style="any", spread=0.0)]
+    assert min(distances(mixes)) > 0.3
+
+
 def test_the_mixes_differ_in_tone_space_or_dynamics(mixes):
     measured = [measure(mix) for mix in mixes]
     spans = {name: max(m[name] for m in measured) - min(m[name] for m in measured) for name in measured[0]}
     assert spans["brightness_db"] > 1.5 and spans["width_db"] > 1.5
-    apart = [spectral_distance(a, b).lr for i, a in enumerate(mixes) for b in mixes[:i]]
+    apart = distances(mixes)
     assert np.mean(apart) > 0.6 and min(apart) > 0.25  # with controls untold the mean is .55, and the least .32
