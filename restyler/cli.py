@@ -14,6 +14,7 @@ COMMANDS = {
     "sample": ("restyler.sample", "restyle raw vocal takes"),
     "styles": ("restyler.styles", "list the styles of a model"),
     "evaluate": ("restyler.evaluate.command", "score a model or rendered files against finished mixes"),
+    "listen": ("restyler.listen.command", "design, serve and analyse listening tests"),
     "train": ("restyler.train", "train on pairs of raw takes and mixes"),
     "prepare": ("restyler.prepare.command", "make a training set of latents from raw takes and finished mixes"),
     "join": ("restyler.join", "make one folder of pairs from several"),

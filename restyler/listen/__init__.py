@@ -1,0 +1,1 @@
+"""Listening tests: designed from renders, served to listeners, analysed for a paper."""

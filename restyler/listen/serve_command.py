@@ -1,0 +1,72 @@
+"""Serve a listening test: a page for every link in TEST/links.txt, answers in TEST/answers.sqlite3.
+
+restyler listen serve TEST
+
+A listener's page is http://HOST:PORT/l/TOKEN. Every rating is on disk before its listener is told so: the server may be
+stopped, or killed, at any time and started again. The owner's token downloads what there is:
+curl -H "Authorization: Bearer TOKEN" http://HOST:PORT/owner/results.csv (or .json). webMUSHRA pages of this test may
+post to http://HOST:PORT/service/write.php. For listeners elsewhere put a web server with HTTPS before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from restyler.command import Parser, command, integer, shown
+
+LINKS = "links.txt"
+
+
+def parser() -> Parser:
+    options = Parser(prog="restyler listen serve", description=(__doc__ or "").strip())
+    options.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = options.add_argument
+    # fmt: off
+    add("test", type=Path, metavar="TEST", help="folder that `restyler listen design` wrote")
+    add("--host", default="127.0.0.1", metavar="ADDRESS",
+        help="address to listen at; 0.0.0.0 for all of this computer (default: %(default)s)")
+    add("--port", type=integer(0, 65_535), default=8000, metavar="N",
+        help="port to listen at; 0 takes a free one (default: %(default)s)")
+    # fmt: on
+    return options
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 after SIGTERM, 130 after Ctrl-C, 2 after one line about bad input."""
+    options = parser().parse_args(argv)
+
+    from audio.errors import InputError  # --help must not wait for torch
+
+    try:
+        from restyler.listen.serving import serve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'{error.name} is needed to serve a listening test: pip install "vocal-restyler[listen]"'
+        ) from error
+
+    def ready(address: str) -> None:
+        print(f"serving {shown(options.test)} at {address}; the links' tokens: {shown(options.test / LINKS)}")
+
+    with _terminable():
+        serve(options.test, host=options.host, port=options.port, ready=ready)
+    return 0
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the server in good order, with exit code 0."""
+
+    def leave(_number: int, _frame: Any) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
