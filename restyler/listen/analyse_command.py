@@ -23,7 +23,7 @@ def parser() -> Parser:
     add("--out", type=Path, metavar="DIR", help="where the report is written (default: TEST/report)")
     add("--answers", type=Path, nargs="+", metavar="FILE",
         help="answers of `restyler listen import` (default: those that the server keeps in TEST)")
-    add("--alpha", type=number(0.0001, 0.5), default=0.05, metavar="P",
+    add("--alpha", type=number(0.005, 0.5), default=0.05, metavar="P",
         help="of all tests after Holm's correction; intervals are of 1 − P (default: %(default)s)")
     add("--retest-limit", type=number(0, 100), metavar="POINTS",
         help="leave out who rates repeated sounds farther apart on average, on the scale 0–100 (default: nobody)")

@@ -12,7 +12,7 @@ from restyler.listen.answers import Answer
 from restyler.listen.blocks import Block, Settings, blocks, plain
 from restyler.listen.plan import ListeningTest
 from restyler.listen.reliability import retests
-from restyler.listen.screening import Verdict, screen
+from restyler.listen.screening import Verdict, ambiguous, screen
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def analyse(plan: ListeningTest, answers: Sequence[Answer], settings: Settings) 
             "level": settings.level,
             "listeners": len(verdicts),
             "screening": [plain(verdict) | {"kept": verdict.kept} for verdict in verdicts],
+            "ambiguous_pages": ambiguous([one for one in answers if one.kind == "mushra"]),
             "planned_power": [power.model_dump(mode="json") for power in plan.power],
             "blocks": [block.content for block in found],
             "comments": _comments(answers),

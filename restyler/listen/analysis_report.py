@@ -6,12 +6,15 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from audio.errors import InputError
 from audio.io import make_folder, write_bytes_atomic, write_text_atomic
+from restyler.command import shown
 from restyler.listen.analysis import Analysis
 from restyler.listen.analysis_tables import (
     block_tables,
@@ -21,39 +24,59 @@ from restyler.listen.analysis_tables import (
     planned_table,
     screening_table,
 )
+from restyler.listen.blocks import TITLES
 from restyler.listen.choice_tables import abx_pairs
-from restyler.listen.figures import Drawing, drawings
-from restyler.listen.text_tables import Table, lines
+from restyler.listen.figures import FIGURES, Drawing, drawings
+from restyler.listen.text_tables import Table, lines, percent
 from restyler.report import escape
 
 TEMPLATE = Path(__file__).with_name("analysis.html")
+MINUS = re.compile(r"(?<![^\[ ])−(?=\d)")  # of a number, alone or in an interval
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$",
-    "η": r"$\eta$",
+    "′": "$'$",
 }  # fmt: skip
 
 
 def write_report(out: Path, analysis: Analysis) -> None:
     """OUT/report.html, report.json, figures/*.svg and *.pdf, and table-BLOCK.csv and .tex of each block.
 
-    Files of an earlier report are replaced. Raises InputError where something can't be written or drawn.
+    Files of an earlier report are replaced, and those that this one doesn't have are removed. Raises InputError where
+    something can't be written or drawn.
     """
     content = analysis.content
     level = content["level"]
+    document = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     drawn = [drawings(block, level) for block in analysis.blocks]
-    make_folder(out / "figures")
+    files: dict[Path, bytes] = {}
     for one in (one for group in drawn for one in group):
-        write_bytes_atomic(out / "figures" / f"{one.name}.svg", one.svg)
-        write_bytes_atomic(out / "figures" / f"{one.name}.pdf", one.pdf)
+        files[out / "figures" / f"{one.name}.svg"] = one.svg
+        files[out / "figures" / f"{one.name}.pdf"] = one.pdf
     for block in content["blocks"]:
         table = conditions_table(block, level) or differences_table(block, level) or abx_pairs(block, level)
         if table is not None and table.rows:
-            write_text_atomic(out / f"table-{block['name']}.csv", as_csv(table))
-            write_text_atomic(out / f"table-{block['name']}.tex", as_latex(table))
-    document = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            files[out / f"table-{block['name']}.csv"] = as_csv(table).encode()
+            files[out / f"table-{block['name']}.tex"] = as_latex(table).encode()
+    make_folder(out / "figures")
+    try:
+        for path in _of_earlier(out) - set(files):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{shown(out)}: an earlier report cannot be removed: {error.strerror}") from error
+    for path, data in files.items():
+        write_bytes_atomic(path, data)
     write_text_atomic(out / "report.json", document + "\n")
     write_text_atomic(out / "report.html", page(content, drawn))
+
+
+def _of_earlier(out: Path) -> set[Path]:
+    """Figures and tables that a report left here: a paper must not take an old one for its own."""
+    names = "|".join(TITLES)
+    figure = re.compile(rf"\d\d-({names})-({'|'.join(FIGURES)})\.(svg|pdf)")
+    table = re.compile(rf"table-\d\d-({names})\.(csv|tex)")
+    figures = {path for path in (out / "figures").iterdir() if figure.fullmatch(path.name)}
+    return figures | {path for path in out.iterdir() if table.fullmatch(path.name)}
 
 
 def page(content: Mapping[str, Any], drawn: Sequence[Sequence[Drawing]]) -> str:
@@ -62,7 +85,7 @@ def page(content: Mapping[str, Any], drawn: Sequence[Sequence[Drawing]]) -> str:
     lead = (
         f"{content['listeners']} listeners, {kept} of them kept. The listener is the unit of every test: of each one "
         "the mean over items counts, and intervals are for other listeners; where for other items, they say so. "
-        f"Intervals of {content['level']:.0%}, tests at {content['alpha']:g}, seed {content['seed']}."
+        f"Intervals of {percent(content['level'])}, tests at {content['alpha']:g}, seed {content['seed']}."
     )
     parts = [_section(screening_table(content), "h2")]
     for block, figures in zip(content["blocks"], drawn, strict=True):
@@ -95,8 +118,10 @@ def _image(drawing: Drawing) -> str:
 
 
 def as_csv(table: Table) -> str:
+    """Negative numbers with the sign that programs read."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
+    rows = [[MINUS.sub("-", cell) for cell in row] for row in table.rows]
+    csv.writer(text, lineterminator="\n").writerows([table.columns, *rows])
     return text.getvalue()
 
 

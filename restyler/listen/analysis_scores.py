@@ -15,8 +15,9 @@ from restyler.listen.scores import Scores, score_differences, scores
 from restyler.listen.screening import outliers
 from restyler.listen.summaries import MULTIMODAL, fewest, summaries
 from restyler.listen.tests_of_difference import Difference, differences, friedman
+from restyler.listen.text_tables import percent
 
-SCALE = ("reference", "anchor35", "anchor70")  # hidden to screen listeners and to hold the scale, not to be tested
+SCALE = ("reference", "anchor35", "anchor70")  # of MUSHRA: to screen listeners and to hold the scale, not to be tested
 FEWEST = 3  # listeners of an analysis of variance or a Friedman test
 
 
@@ -25,9 +26,10 @@ def scores_block(block: Block, settings: Settings) -> Block:
     found = scores(block.answers)
     roles = {one.condition: one.role for one in block.answers}
     told = summaries(found, seed=settings.seed, level=settings.level)
-    tested = [name for name in found.conditions if roles[name] not in SCALE]
+    scale = SCALE if block.kind == "mushra" else ()
+    tested = [name for name in found.conditions if roles[name] not in scale]
     if len(tested) < 2:  # one system: all that can be asked is whether it is told from the reference
-        tested = [name for name in found.conditions if roles[name] not in SCALE[1:]]
+        tested = [name for name in found.conditions if roles[name] not in scale[1:]]
     table = differences(score_differences(found, tested), seed=settings.seed, level=settings.level)
     not_computed: list[str] = []
     not_computed += too_few(len(found.listeners), len(found.items), settings.level)
@@ -65,13 +67,16 @@ def too_few(listeners: int, items: int, level: float) -> list[str]:
     for count, name in ((listeners, "listener"), (items, "item")):
         if count < least:
             found.append(
-                f"bootstrap intervals by {name}: {count} {name}s are too few, {least} are needed for {level:.0%}"
+                f"bootstrap intervals by {name}: {count} {name}s are too few, {least} are needed for {percent(level)}"
             )
     return found
 
 
 def power(table: list[Difference], alpha: float) -> dict[str, Any] | None:
-    """The smallest difference that the strictest step of Holm's procedure finds, in deviations and in points."""
+    """The smallest difference that the strictest step of Holm's procedure finds, in deviations and in points.
+
+    In points None where there is none, or where listeners who don't differ tell nothing of the spread.
+    """
     if not table:
         return None
     listeners = min(one.listeners for one in table)
@@ -83,7 +88,7 @@ def power(table: list[Difference], alpha: float) -> dict[str, Any] | None:
         "alpha": strictest,
         "smallest_dz": smallest,
         "spread": spread,
-        "smallest_points": None if smallest is None else smallest * spread,
+        "smallest_points": smallest * spread if smallest is not None and spread > 0 else None,
     }
 
 

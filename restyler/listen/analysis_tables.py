@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from restyler.listen.choice_tables import abx_listeners, abx_pairs, counts, same_choices, strengths
-from restyler.listen.text_tables import Table, bounds, number, p_value, two_digits
+from restyler.listen.text_tables import Table, bounds, number, p_value, percent, two_digits
 
 POINTS = {"mushra": "points", "rating": "points", "acr": "grades", "ccr": "grades", "ab": "net share of preference"}
 
@@ -37,11 +37,12 @@ def screening_table(content: Mapping[str, Any]) -> Table:
         anchor = f"{one['anchor_failed']} of {one['anchor_judged']}" if one["anchor_judged"] else "–"
         rows.append((one["listener"], reference, anchor, "; ".join(one["reasons"]) or "kept"))
     kept = sum(one["kept"] for one in content["screening"])
+    unclear = ", ".join(content["ambiguous_pages"]) or "none"
     return Table(
         "Listeners",
         f"{kept} of {len(rows)} kept. Left out is who rates the hidden reference below 90, or the mid anchor above 90, "
         "on more than 15 % of the MUSHRA pages; pages where more than a quarter of all listeners rate the mid anchor "
-        "above 90 don't count (ITU-R BS.1534-3). Who is left out is left out of the whole test.",
+        f"above 90 don't count for it (ITU-R BS.1534-3): {unclear}. Who is left out is left out of the whole test.",
         ("listener", "hidden reference < 90", "mid anchor > 90", "verdict"),
         tuple(rows),
     )
@@ -85,7 +86,7 @@ def conditions_table(block: Mapping[str, Any], level: float) -> Table | None:
                 two_digits(one["multimodality"]) + (" (> 5/9)" if one["condition"] in block["multimodal"] else ""),
             )
         )
-    interval = f"{level:.0%} interval"
+    interval = f"{percent(level)} interval"
     return Table(
         "Conditions",
         "Median and quartiles over all ratings (repeats averaged); mean over listeners, of each one's mean over items. "
@@ -130,7 +131,7 @@ def differences_table(block: Mapping[str, Any], level: float) -> Table | None:
         "each pair by itself. d_z: mean over standard deviation of the differences; r: matched-pairs rank-biserial "
         "correlation.",
         (
-            "pair", "listeners", "mean", f"{level:.0%} interval by listener", "by item", "p permutation",
+            "pair", "listeners", "mean", f"{percent(level)} interval by listener", "by item", "p permutation",
             "Holm (permutation)", "p Wilcoxon", "Holm (Wilcoxon)", "d_z", "r",
         ),
         tuple(rows),
@@ -173,7 +174,7 @@ def _agreement(block: Mapping[str, Any], level: float) -> Table | None:
         "Agreement between listeners",
         f"Over {found['judged']} things judged (condition on item; reference and anchors are among them, and raise it) "
         f"by {found['listeners']} listeners who judged all.",
-        ("", "ICC", f"{level:.0%} interval"),
+        ("", "ICC", f"{percent(level)} interval"),
         tuple((what, two_digits(found[name]["estimate"]), bounds(found[name])) for what, name in names),
     )
 
@@ -210,7 +211,7 @@ def _power(block: Mapping[str, Any]) -> Table | None:
         f"{found['alpha']:.2g}",
         "none" if found["smallest_dz"] is None else f"{found['smallest_dz']:.2f}",
         number(found["spread"]),
-        "none" if found["smallest_points"] is None else number(found["smallest_points"]),
+        "none" if found["smallest_dz"] is None else number(found["smallest_points"]),
     )
     return Table(
         "What this test could have shown",

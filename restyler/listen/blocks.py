@@ -44,13 +44,13 @@ class Block:
 
 
 def blocks(plan: ListeningTest, answers: Sequence[Answer]) -> list[Block]:
-    """In the order of the plan, those without an answer left out."""
+    """In the order of the plan, by which they are numbered; those without an answer left out."""
     asked = {trial.id: (trial.kind, trial.question) for trial in plan.trials if not trial.training}
     found: list[Block] = []
-    for kind, question in dict.fromkeys(asked.values()):
+    for number, (kind, question) in enumerate(dict.fromkeys(asked.values()), start=1):
         given = tuple(one for one in answers if asked[one.trial] == (kind, question))
         if given:
-            name = f"{len(found) + 1:02d}-{kind}"
+            name = f"{number:02d}-{kind}"
             facts = {
                 "name": name,
                 "kind": kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from restyler.listen.text_tables import Table, bounds, p_value, two_digits
+from restyler.listen.text_tables import Table, bounds, p_value, percent, two_digits
 
 
 def counts(block: Mapping[str, Any]) -> Table | None:
@@ -30,7 +30,7 @@ def strengths(block: Mapping[str, Any], level: float) -> Table | None:
         "Strengths (Bradley–Terry)",
         "ln of the strength, their mean 0: one is preferred to another with odds e^difference. Intervals allow for "
         f"listeners who differ (sandwich errors by listener).{tie}",
-        ("condition", "ln strength", f"{level:.0%} interval", "naive standard error"),
+        ("condition", "ln strength", f"{percent(level)} interval", "naive standard error"),
         tuple((name, two_digits(value), bounds(interval), f"{error:.2f}") for value, name, interval, error in lines),
     )
 
@@ -54,7 +54,7 @@ def abx_pairs(block: Mapping[str, Any], level: float) -> Table | None:
         "Exact one-sided binomial test against guessing, all listeners together, Holm over pairs; Clopper–Pearson "
         "interval, which takes every answer for independent; d′ of independent observations. Last: the share that this "
         "number of answers finds in four tests of five, at Holm's strictest step.",
-        ("pair", "right", "share", f"{level:.0%} interval", "p", "Holm", "d′", "smallest share found"),
+        ("pair", "right", "share", f"{percent(level)} interval", "p", "Holm", "d′", "smallest share found"),
         rows,
     )
 

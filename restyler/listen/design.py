@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ def make_test(
     the files alone, but for the tokens. Raises InputError for what the spec asks of files that can't give it.
     """
     systems, items = find_items(spec, base)
-    further = [name for name in OWN if getattr(spec, name) is not None]
+    further = [name for name in OWN if name in items[0].files]
     sets = [compared(block, systems, further) for block in spec.trials]
     anchors = any(block.kind == "mushra" and block.anchors is not False for block in spec.trials)
     heard = {name for of_item in sets for conditions in of_item for name in conditions}
@@ -37,7 +37,7 @@ def make_test(
     # What needs no sound is refused before any is read.
     for block, of_item in zip(spec.trials, sets, strict=True):
         _refuse_too_many(block, of_item, len(items) * spec.excerpt.per_item)
-    questions = [_asked(block, of_item) for block, of_item in zip(spec.trials, sets, strict=True)]
+    questions = _questions(spec.trials, sets)
     asked = (questions, spec.listeners, spec.power.effect_d, spec.power.share, spec.power.alpha)
     table = power_table(*asked)
     work = Work(len(items), progress)
@@ -86,6 +86,8 @@ def advice(plan: ListeningTest) -> list[str]:
             lines.append(
                 f"{count} items; BS.1534-3 advises at least {least} for {systems} systems (1.5 a system, and 5)"
             )
+        if not any(trial.kind == "mushra" and trial.training for trial in plan.trials):
+            lines.append("no pages for practice; BS.1534-3 demands them")
         if plan.listeners < 20:
             lines.append(f"{plan.listeners} listeners; BS.1534-3 finds about 20 after screening often enough")
         if not any(stimulus.role == "anchor35" for trial in mushra for stimulus in trial.stimuli):
@@ -155,17 +157,32 @@ def _meetings(
         yield from ((spots[place], conditions) for place in sorted((order * wanted)[:wanted]))
 
 
-def _asked(block: Block, sets: Sequence[tuple[str, ...]]) -> Question:
-    match block.kind:
+def _questions(blocks: Sequence[Block], sets: Sequence[Sequence[tuple[str, ...]]]) -> list[Question]:
+    """What is tested, by kind and question, as the analysis tests it: blocks that ask the same are one family."""
+    together: dict[tuple[str, str], list[tuple[Block, Sequence[tuple[str, ...]]]]] = {}
+    for block, of_item in zip(blocks, sets, strict=True):
+        kind = "ab" if block.kind == "paired" else block.kind
+        together.setdefault((kind, block.asked()), []).append((block, of_item))
+    return [
+        _asked([block for block, _ in group], {conditions for _, of_item in group for conditions in of_item})
+        for group in together.values()
+    ]
+
+
+def _asked(blocks: Sequence[Block], sets: Set[tuple[str, ...]]) -> Question:
+    name = blocks[0].kind
+    pairs = len({frozenset(conditions) for conditions in sets})
+    match name:
         case "abx":
-            return Question(block.kind, "binomtest", len(sets), block.trials_per_pair or DEFAULT_TRIALS_PER_PAIR)
+            fewest = min(block.trials_per_pair or DEFAULT_TRIALS_PER_PAIR for block in blocks)
+            return Question(name, "binomtest", pairs, fewest)
         case "ab" | "paired":
-            return Question(block.kind, "sign test", len(sets))
+            return Question(name, "sign test", pairs)
         case "ccr":
-            return Question(block.kind, "wilcoxon", len(sets))
+            return Question(name, "wilcoxon", pairs)
         case _:
-            count = len({name for conditions in sets for name in conditions})
-            return Question(block.kind, "wilcoxon", max(1, count * (count - 1) // 2))
+            count = len({one for conditions in sets for one in conditions})
+            return Question(name, "wilcoxon", max(1, count * (count - 1) // 2))
 
 
 def _generator(*purpose: int | str) -> np.random.Generator:

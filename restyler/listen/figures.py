@@ -15,6 +15,7 @@ from restyler.command import shown
 from restyler.listen.blocks import Block
 from restyler.listen.scores import Scores, scores
 from restyler.listen.sessions import SCALES
+from restyler.listen.text_tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ INK, ACCENT, SOFT = "#1d1c22", "#c2410c", "#8a8794"
 WIDTH_IN = 7.0
 COLUMN_IN = 0.75  # of one condition
 ROW_IN = 0.28  # of one pair
+ITEM_IN = 0.14  # of one item's name
+FIGURES = ("conditions", "items", "differences", "strengths", "right")  # of a block, by what they show
 AXIS = {
     "ab": "net share that prefers the first",
     "ccr": "comparison grade",
@@ -116,14 +119,14 @@ def _boxes(block: Block, found: Scores, order: Sequence[str], told: Mapping[str,
     axes.set_ylim(*_limits(block.kind))
     axes.set_ylabel("rating")
     axes.set_title(
-        f"boxes: all ratings; dots: listeners' means; diamonds: mean, {level:.0%} interval", fontsize=7, color=SOFT
+        f"boxes: all ratings; dots: listeners' means; diamonds: mean, {percent(level)} interval", fontsize=7, color=SOFT
     )
     return figure
 
 
 def _items(block: Block, found: Scores, order: Sequence[str]) -> Figure:
-    """A line of condition means for each item."""
-    figure, axes = _axes(max(WIDTH_IN / 2, 1 + COLUMN_IN * len(order)), 3.6)
+    """A line of condition means for each item; as high as the list of their names needs."""
+    figure, axes = _axes(max(WIDTH_IN / 2, 1 + COLUMN_IN * len(order)), max(3.6, 1 + ITEM_IN * len(found.items)))
     columns = [found.conditions.index(name) for name in order]
     for number, (item, row) in enumerate(zip(found.items, found.by_item(), strict=True)):
         style = ("-", "--", ":", "-.")[number // 10 % 4]
@@ -143,7 +146,7 @@ def _forest(rows: Sequence[tuple[str, Mapping[str, float]]], axis: str, level: f
     axes.axvline(zero, color=SOFT, linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(rows)), [_label(name) for name, _ in rows], fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel(f"{axis} ({level:.0%} interval)")
+    axes.set_xlabel(f"{axis} ({percent(level)} interval)")
     return figure
 
 

@@ -17,7 +17,7 @@ FENCE_IQR = 1.5
 
 
 class Verdict(NamedTuple):
-    """On one listener. failed of judged: pages; a rule that can't be applied has None."""
+    """On one listener. failed of judged: pages that count for the rule."""
 
     listener: str
     reference_judged: int
@@ -47,17 +47,24 @@ def screen(answers: Sequence[Answer]) -> list[Verdict]:
     """Verdicts on all listeners of MUSHRA answers (BS.1534-3, section 4.1.2).
 
     Out is who rates the hidden reference below 90 on more than 15 % of the pages, and who rates the mid anchor above 90
-    on more than 15 % of the pages, those not counted where more than a quarter of all listeners do so.
+    on more than 15 % of the pages, the `ambiguous` ones not counted. A repeat is a page of its own.
     """
     references = [answer for answer in answers if answer.role == "reference"]
-    anchors = [answer for answer in answers if answer.role == "anchor70"]
-    ambiguous = {
-        trial
-        for trial in {answer.trial for answer in anchors}
-        if np.mean([_score(answer) > GOOD for answer in anchors if answer.trial == trial]) > AMBIGUOUS
-    }
-    clear = [answer for answer in anchors if answer.trial not in ambiguous]
-    return [_verdict(name, references, clear) for name in sorted({answer.listener for answer in answers})]
+    unclear = ambiguous(answers)
+    anchors = [answer for answer in answers if answer.role == "anchor70" and answer.trial not in unclear]
+    return [_verdict(name, references, anchors) for name in sorted({answer.listener for answer in answers})]
+
+
+def ambiguous(answers: Sequence[Answer]) -> list[str]:
+    """Pages where the mid anchor screens nobody: more than a quarter of all who judged it rate it above 90.
+
+    Of fewer than four listeners one is more than a quarter: there the rule never applies.
+    """
+    good: dict[str, list[bool]] = {}
+    for answer in answers:
+        if answer.role == "anchor70":
+            good.setdefault(answer.trial, []).append(_score(answer) > GOOD)
+    return sorted(trial for trial, above in good.items() if np.mean(above) > AMBIGUOUS)
 
 
 def _verdict(listener: str, references: Sequence[Answer], anchors: Sequence[Answer]) -> Verdict:

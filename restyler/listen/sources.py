@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from audio.errors import InputError
 from restyler.command import shown
-from restyler.evaluate.evaluation_set import DRAW
+from restyler.evaluate.evaluation_set import DRAW, read_set
 from restyler.evaluate.walk import RENDERS
 from restyler.listen.spec import RESERVED, Spec, below
 from restyler.takes import AUDIO_SUFFIXES
@@ -40,7 +41,7 @@ def find_items(spec: Spec, base: Path) -> tuple[list[str], list[Item]]:
     file that belongs to no item, an item without a file of a condition, and one with two.
     """
     own = {name: below(base, folder) for name in OWN if (folder := getattr(spec, name)) is not None}
-    found: dict[str, dict[str, Path]] = {name: _alone(place) for name, place in own.items()}
+    found: dict[str, dict[str, Path]] = _pairs_of_set(spec, base) | {name: _alone(place) for name, place in own.items()}
     keys = list(spec.items or (next(iter(found.values())) if found else ()))
     systems: dict[str, dict[str, Path]] = {}
     for name, folder in spec.conditions.items():
@@ -159,6 +160,27 @@ def _variations(place: Path, draws_of: Mapping[str, Draws], taken: Mapping[str, 
         if name in taken:
             raise InputError(f"conditions: «{name}» is the name of a variation; name the system otherwise")
     return {name: {key: draws[number] for key, draws in draws_of.items()} for number, name in names.items()}
+
+
+def _pairs_of_set(spec: Spec, base: Path) -> dict[str, dict[str, Path]]:
+    """Raw takes and mixes (as references too, where asked) of the pairs that were evaluated, by key; nothing where
+    the spec names no set."""
+    if spec.evaluate is None or spec.evaluate.set is None:
+        return {}
+    report, folder = below(base, spec.evaluate.folder) / "report.json", below(base, spec.evaluate.set)
+    try:
+        document = json.loads(report.read_text(encoding="utf-8"))
+        split, keys = str(document["settings"]["split"]), [str(pair["key"]) for pair in document["pairs"]]
+    except OSError as error:
+        raise InputError(f"{shown(report)}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{shown(report)}: is no report of an evaluation") from error
+    entries = {entry.key: entry for entry in read_set(folder, split)}
+    for key in keys:
+        if key not in entries:
+            raise InputError(f"{shown(folder)}: has no pair «{shown(key)}», which was evaluated: is it another set?")
+    raw, mix = {key: entries[key].raw for key in keys}, {key: entries[key].mix for key in keys}
+    return {"raw": raw, "mix": mix} | ({"reference": mix} if spec.evaluate.reference else {})
 
 
 def _rows(spec: Spec, base: Path) -> list[tuple[str, Path]]:

@@ -86,9 +86,12 @@ class PowerSection(Section):
 
 
 class EvaluateSection(Section):
-    """Kept renders of `restyler evaluate --keep-renders`: its OUT, and which rows (default: all)."""
+    """Kept renders of `restyler evaluate --keep-renders`: its OUT, its SET (for raw takes and mixes), whether these
+    mixes are the true references too, and which rows (default: all)."""
 
     folder: Folder
+    set: Folder | None = None
+    reference: bool = False
     rows: Annotated[tuple[Named, ...], Field(min_length=1)] | None = None
 
 
@@ -120,12 +123,18 @@ class Spec(Section):
             raise ValueError(f"conditions: «{taken[0]}» has a meaning of its own; name the system otherwise")
         if not (self.conditions or self.evaluate or self.variations):
             raise ValueError("nothing to compare: give conditions, evaluate or variations")
+        if self.evaluate and self.evaluate.set and (self.raw or self.mix):
+            raise ValueError("evaluate: «set» has raw takes and mixes; give either it, or «raw» and «mix»")
+        of_set = self.evaluate is not None and self.evaluate.reference
+        if of_set and (self.reference or not (self.evaluate and self.evaluate.set)):
+            raise ValueError("evaluate: «reference: true» takes the mixes of «set», instead of a folder «reference»")
+        referenced = of_set or self.reference is not None
         for block in self.trials:
-            if block.kind == "mushra" and self.reference is None:
+            if block.kind == "mushra" and not referenced:
                 raise ValueError(
                     "trials: mushra is offered only where a true reference exists: give «reference», or ask by «rating»"
                 )
-            if block.reference and self.reference is None:
+            if block.reference and not referenced:
                 raise ValueError(f"trials: {block.kind} with «reference: true» needs the folder «reference»")
         return self
 

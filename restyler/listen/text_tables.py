@@ -32,6 +32,10 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
+
+
 def two_digits(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
 

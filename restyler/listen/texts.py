@@ -12,12 +12,12 @@ not identify you.
 The sounds are brought to one loudness. Set a comfortable level at the beginning and leave it there. If you are in \
 doubt about your hearing or your health, do not take part."""
 
-INSTRUCTIONS = """Please use headphones, in a quiet room. Choose a comfortable level on the next page and do not \
-change it afterwards.
+INSTRUCTIONS = """Please use headphones, in a quiet room. Set a comfortable level once, at the beginning, and leave \
+it there.
 
 On every page, listen to each sound as often as you like; you can switch between sounds while they play, and loop a \
-part. There are no right or wrong answers: judge what you hear. The order of the sounds is drawn at random. Some pages \
-come twice. The first pages are for practice."""
+part. There are no right or wrong answers: judge what you hear. The order of the sounds is drawn at random, and some \
+pages may come twice. Pages for practice come first; they do not count."""
 
 FINISH = """Thank you. Your judgements are stored; you can close this page."""
 

@@ -21,12 +21,13 @@ from audio.errors import InputError
 from restyler.listen import storage
 from restyler.listen.analyse_command import main as analyse
 from restyler.listen.analysis import analyse as analysis
-from restyler.listen.analysis_report import page
+from restyler.listen.analysis_report import as_csv, page
 from restyler.listen.answer_files import checked, read_answers, write_answers
 from restyler.listen.blocks import Settings
 from restyler.listen.import_command import main as import_results
 from restyler.listen.plan import ListeningTest, Power, Stimulus, Trial, write_plan
 from restyler.listen.simulate import Truth, simulate
+from restyler.listen.text_tables import Table
 
 pytest.importorskip("matplotlib")
 ROLES = {"reference", "anchor35", "anchor70", "raw", "mix"}
@@ -125,6 +126,8 @@ def test_a_report_with_everything(full):
     assert [row["condition"] for row in rows] == ["reference", NASTY, "theirs", "anchor70", "anchor35"]
     assert float(rows[1]["mean"]) == pytest.approx(65, abs=3)
     latex = (folder / "report" / "table-01-mushra.tex").read_text()
+    for file in (folder / "report").glob("*.tex"):
+        assert file.read_text().isascii(), file  # LaTeX knows no other signs by itself
     assert r"\$x\_1\textasciicircum{}\$ $<$script$>$" in latex and r"\textbackslash{}frac" in latex
 
 
@@ -165,6 +168,29 @@ def test_options_reach_the_report(small, tmp_path):
     (out,) = (one for one in report["screening"] if not one["kept"])
     assert out["listener"] == "listener 5" and "points apart on average, above 15" in out["reasons"][0]
     assert "99% interval" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_levels_between_whole_percents_are_told_and_the_smallest_alpha_works(small, tmp_path, capsys):
+    assert run(small, "--alpha", 0.005, "--out", tmp_path / "out") == 0
+    assert "99.5% interval" in (tmp_path / "out" / "report.html").read_text()
+    assert run(small, "--alpha", 0.001, "--out", tmp_path / "no") == 2
+    assert "--alpha" in capsys.readouterr().err
+
+
+def test_nothing_of_an_earlier_report_is_left_but_other_files_are(small, tmp_path):
+    names = ("figures/02-ab-strengths.svg", "table-02-ab.tex", "table-02-notes.tex", "figures/mine.svg")
+    (tmp_path / "figures").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("old")
+    assert run(small, "--out", tmp_path) == 0
+    assert [name for name in names if (tmp_path / name).exists()] == ["table-02-notes.tex", "figures/mine.svg"]
+    assert (tmp_path / "figures/01-rating-conditions.svg").exists()
+
+
+def test_a_table_for_programs_has_numbers_that_they_read():
+    table = Table("t", "", ("pair", "mean", "interval"), (("a − b", "−0.30", "[−1.20, −0.40]"),))
+    ((pair, mean, interval),) = list(csv.reader(io.StringIO(as_csv(table))))[1:]
+    assert (pair, float(mean), json.loads(interval)) == ("a − b", -0.3, [-1.2, -0.4])
 
 
 def test_webmushra_results_go_out_and_come_back(full, answers, tmp_path):

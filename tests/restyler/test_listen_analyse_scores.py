@@ -13,7 +13,7 @@ from restyler.listen.anova import anova
 from restyler.listen.answers import Answer
 from restyler.listen.reliability import agreement, retests, same_choices
 from restyler.listen.scores import judged_differences, score_differences, scores
-from restyler.listen.screening import outliers, screen
+from restyler.listen.screening import ambiguous, outliers, screen
 from restyler.listen.summaries import expanded, fewest, interval, multimodality, quartiles, summaries, t_interval
 from restyler.listen.tests_of_difference import (
     cohens_dz,
@@ -110,8 +110,21 @@ def test_screening_as_the_recommendation_says():
     }  # fmt: skip
     assert "4 of 20" in verdicts["low reference"].reasons[0]
     # Page 19 fooled two of five, more than a quarter: it counts for nobody.
+    assert ambiguous(answers) == ["t19"]
     assert {verdict.anchor_judged for verdict in verdicts.values()} == {19}
     assert (verdicts["edge"].anchor_failed, verdicts["more"].anchor_failed) == (4, 1)
+
+
+@pytest.mark.parametrize(("listeners", "out"), [(1, []), (3, []), (4, ["L0"])])
+def test_of_fewer_than_four_listeners_the_mid_anchor_screens_nobody(listeners, out):
+    """One of three is more than a quarter, one of four is not."""
+    found = [
+        answer(f"L{who}", page, "anchor70", 99.0 if who == 0 else 20.0, role="anchor70")
+        for who in range(listeners)
+        for page in ("t0", "t1")
+    ]
+    assert [one.listener for one in screen(found) if not one.kept] == out
+    assert ambiguous(found) == ([] if out else ["t0", "t1"])
 
 
 def test_outliers_are_beyond_the_fences_of_their_page():
@@ -146,7 +159,7 @@ def test_expanded_percentiles_are_as_wide_as_students_interval(random):
 
 def test_too_few_units_get_no_bootstrap_interval():
     """All that resamples of four values reach holds a normal mean in less than 95 % of samples."""
-    assert (fewest(0.95), fewest(0.5)) == (5, 2)
+    assert (fewest(0.95), fewest(0.5), fewest(0.995)) == (5, 2, 19)
     samples = np.random.default_rng(0).normal(size=(4000, 4))
     assert np.mean((samples.min(1) < 0) & (samples.max(1) > 0)) < 0.9
     assert interval(samples[0][:, None], "mean", seed=1, level=0.95) is None

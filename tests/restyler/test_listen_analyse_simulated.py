@@ -9,6 +9,7 @@ from scipy.special import expit
 from restyler.listen.achieved_power import smallest_d, smallest_share
 from restyler.listen.analysis import analyse, screened
 from restyler.listen.blocks import Settings
+from restyler.listen.figures import drawings
 from restyler.listen.plan import ListeningTest, Stimulus, Trial
 from restyler.listen.scores import scores
 from restyler.listen.simulate import Truth, simulate
@@ -209,6 +210,42 @@ def test_conditions_that_not_every_item_has():
     assert block["listeners_complete"] == 12 and block["agreement"]["judged"] == 11
     assert any("not every condition was heard on every item" in reason for reason in block["not_computed"])
     assert [one["listeners"] for one in block["differences"]] == [12, 12, 12]
+
+
+def test_a_reference_among_ratings_is_a_condition_as_any_other():
+    """As power counts the pairs before the test: it holds no scale there, and screens nobody."""
+    design = plan("rating", ["reference", "ours", "theirs"], items=2)
+    (block,) = analyse(
+        design, simulate(design, 6, Truth(means=MEANS, noise_sd=2), np.random.default_rng(0)), Settings(0, 0.05)
+    ).content["blocks"]
+    assert {(one["first"], one["second"]) for one in block["differences"]} == {
+        ("ours", "reference"), ("ours", "theirs"), ("reference", "theirs"),
+    }  # fmt: skip
+
+
+def test_listeners_who_all_say_the_same_tell_nothing_of_what_could_have_been_shown():
+    design = plan("rating", ["ours", "theirs"], items=2)
+    answers = simulate(design, 8, Truth(means=MEANS), np.random.default_rng(0))
+    (block,) = analyse(design, answers, Settings(0, 0.05)).content["blocks"]
+    assert block["power"]["smallest_dz"] > 0 and block["power"]["smallest_points"] is None
+
+
+def test_blocks_are_numbered_by_the_plan_also_before_all_are_answered():
+    both = plan("rating", ["ours", "theirs"], items=1)
+    both = both.model_copy(update={"trials": (*both.trials, *plan("ab", ["ours", "theirs"], items=1).trials)})
+    truth = Truth(means=MEANS, log_strengths={"ours": 0.0, "theirs": 0.0})
+    answers = [one for one in simulate(both, 3, truth, np.random.default_rng(0)) if one.kind == "ab"]
+    assert [one.name for one in analyse(both, answers, Settings(0, 0.05)).blocks] == ["02-ab"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_figure_of_a_hundred_items_has_room_for_their_names():
+    pytest.importorskip("matplotlib")
+    design = plan("rating", ["ours", "theirs"], items=100)
+    answers = simulate(design, 2, Truth(means=MEANS, noise_sd=9), np.random.default_rng(0))
+    (block,) = analyse(design, answers, Settings(0, 0.05)).blocks
+    drawn = {one.name: one.svg.decode() for one in drawings(block, 0.95)}
+    assert "song 99" in drawn["01-rating-items"]
 
 
 def test_the_same_answers_in_any_order_give_the_same_report():

@@ -19,7 +19,7 @@ import yaml
 from audio.waveform import Waveform
 from restyler.cli import main
 from restyler.listen.balance import pages
-from restyler.listen.design import token_hash
+from restyler.listen.design import advice, token_hash
 from restyler.listen.excerpts import active_starts, cut
 from restyler.listen.plan import ListeningTest, Trial, read_plan
 
@@ -96,6 +96,10 @@ def real(plan: ListeningTest) -> list[Trial]:
     return [trial for trial in plan.trials if not trial.training]
 
 
+def unpractised(plan: ListeningTest) -> ListeningTest:
+    return plan.model_copy(update={"trials": tuple(real(plan))})
+
+
 def conditions(trial: Trial) -> list[str]:
     return [stimulus.condition for stimulus in trial.stimuli]
 
@@ -112,6 +116,7 @@ def test_a_mushra_test_holds_what_the_recommendation_asks_for(
     shown = capsys.readouterr().out
     assert "2 items; BS.1534-3 advises at least 5 for 2 systems" in shown
     assert "3 comparisons" in shown  # ours, theirs, raw
+    assert "practice; BS" not in shown and "no pages for practice" in advice(unpractised(plan))[1]
     assert Counter(trial.item for trial in real(plan) if not trial.repeat_of) == dict.fromkeys(SONGS, 1)
     [repeat] = [trial for trial in plan.trials if trial.repeat_of]
     [original] = [trial for trial in plan.trials if trial.id == repeat.repeat_of]
@@ -292,6 +297,14 @@ def test_what_else_the_spec_says_is_what_the_plan_holds(material: Path, tmp_path
     assert {trial.item for trial in plan.trials} == {"one 1", "one 2", "two 1", "two 2"}
     starts = {trial.item: trial.start_s for trial in plan.trials}
     assert starts["one 2"] - starts["one 1"] >= 0.6
+
+
+def test_blocks_that_ask_the_same_are_one_family_as_in_the_analysis(material: Path, tmp_path: Path) -> None:
+    paired, further = {"kind": "paired"}, {"kind": "ab", "pairs": [["ours", "raw"], ["theirs", "ours"]]}
+    plan = designed(
+        material, tmp_path / "TEST", paired, further, {"kind": "ab", "pairs": [["ours", "raw"]], "question": "?"}
+    )
+    assert [power.alpha for power in plan.power] == [0.05 / 2, 0.05]
 
 
 @pytest.mark.parametrize(
