@@ -193,7 +193,7 @@ class Flow:
                 page,
                 values,
                 listener=storage.listener_name(listener),
-                time_s=None if opened_s is None else now_s - opened_s,
+                time_s=None if opened_s is None or opened_s > now_s else now_s - opened_s,  # the clock was set back
             )
             storage.note_submitted(
                 connection,

@@ -4,8 +4,8 @@ restyler listen serve TEST
 
 A listener's page is http://HOST:PORT/l/TOKEN. Every rating is on disk before its listener is told so: the server may be
 stopped, or killed, at any time and started again. The owner's token downloads what there is:
-curl -H "Authorization: Bearer TOKEN" http://HOST:PORT/owner/results.csv (or .json). webMUSHRA pages of this test may
-post to http://HOST:PORT/service/write.php. For listeners elsewhere put a web server with HTTPS before it.
+curl -H "Authorization: Bearer TOKEN" http://HOST:PORT/owner/results.csv (or .json). For listeners elsewhere put a web
+server with HTTPS before it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def parser() -> Parser:
         help="address to listen at; 0.0.0.0 for all of this computer (default: %(default)s)")
     add("--port", type=integer(0, 65_535), default=8000, metavar="N",
         help="port to listen at; 0 takes a free one (default: %(default)s)")
+    add("--webmushra", action="store_true",
+        help="also take what webMUSHRA pages of this test post to http://HOST:PORT/service/write.php: without any"
+        " token, from everybody who knows the test's name (default: nothing without a token)")
     # fmt: on
     return options
 
@@ -51,10 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         ) from error
 
     def ready(address: str) -> None:
-        print(f"serving {shown(options.test)} at {address}; the links' tokens: {shown(options.test / LINKS)}")
+        print(
+            f"serving {shown(options.test)} at {address}; the links' tokens: {shown(options.test / LINKS)}", flush=True
+        )
 
     with _terminable():
-        serve(options.test, host=options.host, port=options.port, ready=ready)
+        serve(options.test, host=options.host, port=options.port, webmushra=options.webmushra, ready=ready)
     return 0
 
 

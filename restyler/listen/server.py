@@ -54,8 +54,13 @@ def listener_of(plan: ListeningTest, token: str) -> int:
     return matches.index(True)
 
 
-def application(folder: Path, plan: ListeningTest, flow: Flow, writer: Writer, *, body_s: float = BODY_S) -> FastAPI:
-    """The application of one test. body_s: seconds that a browser has to send a message."""
+def application(
+    folder: Path, plan: ListeningTest, flow: Flow, writer: Writer, *, webmushra: bool = False, body_s: float = BODY_S
+) -> FastAPI:
+    """The application of one test.
+
+    webmushra: takes webMUSHRA's posts too, which carry no token. body_s: seconds that a browser has to send a message.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(_Headers)
     files = {path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in sorted(PAGE.iterdir())}
@@ -129,7 +134,6 @@ def application(folder: Path, plan: ListeningTest, flow: Flow, writer: Writer, *
         listeners = await asyncio.to_thread(storage.listeners, folder)
         return JSONResponse({"answers": [dataclasses.asdict(answer) for answer in answers], "listeners": listeners})
 
-    @app.post("/service/write.php")
     async def write_php(request: Request) -> Response:
         """webMUSHRA takes any other answer than 200 and nothing for a failure."""
         session, text = posted_session(await _body(request, SESSION_LIMIT_BYTES, body_s))
@@ -141,6 +145,8 @@ def application(folder: Path, plan: ListeningTest, flow: Flow, writer: Writer, *
             raise RefusedError(409, f"another session has the uuid {session.uuid}")
         return Response(b"", 200, headers={"Access-Control-Allow-Origin": "*"})  # its pages may lie elsewhere
 
+    if webmushra:
+        app.add_api_route("/service/write.php", write_php, methods=["POST"])
     return app
 
 
@@ -157,7 +163,10 @@ def _wav(pieces: Iterator[bytes], size: int) -> Response:
 
 
 async def _body(request: Request, limit_bytes: int, within_s: float) -> bytes:
-    """The body of a request. RefusedError (413, 408) where it is too large or too slow, before more of it is read."""
+    """The body of a request.
+
+    RefusedError (413, 408, 400) where it is too large or too slow, before more of it is read, or breaks off.
+    """
     too_large = RefusedError(413, f"at most {limit_bytes} bytes are taken")
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > limit_bytes:
@@ -165,10 +174,15 @@ async def _body(request: Request, limit_bytes: int, within_s: float) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(within_s):
-            async for piece in request.stream():
-                body += piece
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise RefusedError(400, "the message broke off")
+                body += message.get("body", b"")
                 if len(body) > limit_bytes:
                     raise too_large
+                if not message.get("more_body", False):
+                    break
     except TimeoutError as error:
         raise RefusedError(408, f"the message did not come in within {within_s:g} s") from error
     return bytes(body)

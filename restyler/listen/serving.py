@@ -15,6 +15,7 @@ import uvicorn
 
 from audio.errors import InputError
 from restyler.listen import storage
+from restyler.listen.connections import PromptProtocol
 from restyler.listen.flow import Flow
 from restyler.listen.plan import read_plan
 from restyler.listen.server import application
@@ -28,8 +29,9 @@ IDLE_S = 75  # before an unused connection is closed: longer than a listener thi
 FAREWELL_S = 3  # for requests under way when the server is told to end
 
 
-def serve(folder: Path, *, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serves until a signal ends it. ready: told the address once connections are taken.
+def serve(folder: Path, *, host: str, port: int, webmushra: bool, ready: Callable[[str], None]) -> None:
+    """Serves until a signal ends it. webmushra: also takes its posts, which have no token. ready: told the address
+    once connections are taken.
 
     Raises InputError for a folder that is no test or that another server runs, sounds that are missing or unequal, or
     an address not to be had.
@@ -38,8 +40,8 @@ def serve(folder: Path, *, host: str, port: int, ready: Callable[[str], None]) -
     check_sounds(folder, plan)
     with (
         _alone(folder),
-        _listening(host, port) as listening,
         contextlib.closing(storage.connect(folder, plan)) as connection,
+        _listening(host, port) as listening,
     ):
         _allow_files()
         flow = Flow(plan, storage.secret(connection, secrets.token_hex(32)), time.time)
@@ -47,7 +49,8 @@ def serve(folder: Path, *, host: str, port: int, ready: Callable[[str], None]) -
         try:
             server = uvicorn.Server(
                 uvicorn.Config(
-                    application(folder, plan, flow, writer),
+                    application(folder, plan, flow, writer, webmushra=webmushra),
+                    http=PromptProtocol,
                     log_level="warning",
                     access_log=False,  # addresses hold tokens
                     server_header=False,

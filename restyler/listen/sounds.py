@@ -21,6 +21,7 @@ from audio.errors import InputError
 from restyler.listen.plan import STIMULI, ListeningTest, Stimulus
 
 BYTES_A_SAMPLE = 3
+FORM = "PCM_24"  # of files: as whole numbers, floating-point samples would come out as silence
 HEADER_BYTES = 44
 CHUNK_FRAMES = 1 << 15
 COUNTS = {"ab": 2, "abx": 2, "ccr": 2, "acr": 1}  # sounds of a trial; the other kinds take any number
@@ -53,8 +54,8 @@ def path_of(folder: Path, stimulus: Stimulus) -> Path:
 
 
 def check_sounds(folder: Path, plan: ListeningTest) -> None:
-    """Raises InputError where a trial has too many sounds for its kind, or one is missing, unreadable, or tells itself
-    from its trial's others by its size.
+    """Raises InputError where a trial has too many sounds for its kind, or one is missing, unreadable, not 24-bit PCM,
+    or tells itself from its trial's others by its size.
 
     Reads every file once, so that none is slow when the first listener asks for it.
     """
@@ -70,6 +71,8 @@ def check_sounds(folder: Path, plan: ListeningTest) -> None:
             except (OSError, soundfile.SoundFileError) as error:
                 raise InputError(f"{path}: cannot be read as audio; the plan names it for trial {trial.id}") from error
             forms[path.name] = (info.samplerate, info.channels, info.frames)
+            if info.subtype != FORM:
+                raise InputError(f"{path}: {info.subtype_info}; 24-bit PCM, as the test was designed, is needed")
             if info.samplerate != plan.sample_rate_hz:
                 raise InputError(f"{path}: {info.samplerate} Hz; the plan says {plan.sample_rate_hz} Hz")
         if len(set(forms.values())) > 1:

@@ -128,6 +128,8 @@ def _stimulus(trial: Trial, name: Any) -> Stimulus:
 def _number(trial: Trial, response: dict[str, Any], key: str, limits: tuple[float, float] | None) -> float:
     """A number that may come as text, with spaces; within the limits."""
     try:
+        if isinstance(response[key], bool):
+            raise TypeError
         value = float(response[key])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RefusedError(422, f"{trial.id}: {key}: a number is needed") from error

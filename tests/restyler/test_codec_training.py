@@ -377,4 +377,4 @@ def test_an_empty_folder_and_other_sizes_are_refused(sounds, tmp_path):
     with pytest.raises(InputError, match=r"codec\.kernel"):
         load(sounds, "codec.kernel=6")
     with pytest.raises(InputError, match=r"start\.components"):
-        load(sounds, "start.components=128")
+        load(sounds, "start.components=256")

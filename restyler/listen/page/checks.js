@@ -1,7 +1,7 @@
 // Before the first page: the level, then headphones.
 
 import { element, show } from "./dom.js";
-import { audio, load } from "./sounds.js";
+import { Gone, audio, load } from "./sounds.js";
 
 async function play(state, base, loop, started, ended) {
   const context = audio(state.sample_rate_hz);
@@ -14,22 +14,39 @@ async function play(state, base, loop, started, ended) {
   started(source);
 }
 
+// The check was passed in another window meanwhile: on to where the listener is.
+function passed(error, done) {
+  if (!(error instanceof Gone)) throw error;
+  done();
+}
+
 export function level(state, base, insist) {
   return new Promise((done) => {
     let source = null;
+    let loading = false; // a second noise could not be stopped any more
+    let left = false;
     const hear = element("button", { type: "button", "aria-pressed": "false" }, "Play noise");
     const next = element("button", { type: "button", class: "main", disabled: true }, "My level is set");
+    const started = (made) => {
+      loading = false;
+      source = made;
+      if (left) source.stop();
+      else next.disabled = false;
+    };
     hear.addEventListener("click", async () => {
+      if (loading) return;
       if (source) {
         source.stop();
         source = null;
         hear.setAttribute("aria-pressed", "false");
         return;
       }
+      loading = true;
       hear.setAttribute("aria-pressed", "true");
-      await play(state, base, true, (made) => { source = made; next.disabled = false; }, () => {});
+      await play(state, base, true, started, () => {}).catch((error) => passed(error, done));
     });
     next.addEventListener("click", async () => {
+      left = true;
       next.disabled = true;
       source?.stop();
       await insist("level", {});
@@ -62,7 +79,7 @@ export function headphones(state, base, insist) {
     };
     hear.addEventListener("click", () => {
       hear.disabled = true;
-      return play(state, base, false, () => {}, ended);
+      return play(state, base, false, () => {}, ended).catch((error) => passed(error, done));
     });
     show(
       element("h1", {}, `Headphone check ${state.number + 1} of ${state.of}`),

@@ -70,7 +70,7 @@ export class Player {
     this.wanted ??= this.slot;
     this.slot = this.wanted;
     if (this.offset < this.from || this.offset >= this.to - 0.001) this.offset = this.from;
-    const at = this.context.currentTime + SOON_S;
+    const at = Math.max(this.context.currentTime + SOON_S, this.busyUntil); // after the fade-out of what was stopped
     this.startedAt = at;
     const voices = new Map();
     for (const [slot, buffer] of this.buffers) {

@@ -78,6 +78,7 @@ export class Saver {
 
   async send() {
     clearTimeout(this.timer);
+    let refusal = "";
     while (this.pending.size) {
       const [name, message] = this.pending.entries().next().value;
       const answer = await post(this.base, message.action, message.body);
@@ -90,9 +91,10 @@ export class Saver {
       this.waitMs = 500;
       if (this.pending.get(name) === message) this.pending.delete(name); // else it has changed since
       this.keep();
-      if (answer.status >= 400) this.refused(answer.line);
+      if (answer.status >= 400) refusal = answer.line;
     }
-    this.told("saved");
+    if (refusal) this.refused(refusal);
+    else this.told("saved");
     return true;
   }
 }

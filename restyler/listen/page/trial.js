@@ -39,7 +39,10 @@ export async function trial(state, base, saver, insist) {
   };
   page.choose = (slot) => {
     if (locked(slot)) return Promise.resolve();
-    if (whole) player.stop(0);
+    if (whole) { // from its beginning: two halves that are the same one are not the whole
+      player.stop(0);
+      listened.delete(slot);
+    }
     return player.choose(slot);
   };
 
@@ -48,7 +51,7 @@ export async function trial(state, base, saver, insist) {
   page.buttons = buttons;
   const asked = ["mushra", "rating"].includes(state.kind) ? sliders(page) : choices(page);
   const play = element("button", { type: "button", onclick: () => toggle() }, "Play");
-  const canvas = element("canvas", { class: "wave", role: "img", "aria-label": "Waveform; drag over it to loop a part" });
+  const canvas = element("canvas", { class: "wave", role: "img", "aria-label": whole ? "Waveform" : "Waveform; drag over it to loop a part" });
   const missing = element("p", { class: "soft", id: "missing", role: "status" });
   const next = element("button", { type: "button", class: "main next", disabled: true, onclick: () => submit() }, "Next");
   const comment = element("textarea", { id: "comment", maxlength: 2000 });
@@ -63,7 +66,7 @@ export async function trial(state, base, saver, insist) {
     element("details", { open: state.page === 0 },
       element("summary", {}, "Instructions and keys"),
       ...paragraphs(state.instructions),
-      element("p", { class: "soft" }, help(state.kind))),
+      element("p", { class: "soft" }, help(state.kind, slots))),
     canvas,
     element("div", { class: "tools" }, play, ...region.parts),
     asked.part,
@@ -144,8 +147,9 @@ function heading(state) {
   return `${state.training ? "Practice, page" : "Page"} ${state.page + 1} of ${state.of}`;
 }
 
-function help(kind) {
-  const sounds = "Letters choose sounds (R the reference), the space bar plays and stops, Enter goes on.";
+function help(kind, slots) {
+  const reference = slots.includes("R") ? " (R the reference)" : "";
+  const sounds = `Letters choose sounds${reference}, the space bar plays and stops, Enter goes on.`;
   if (["mushra", "rating"].includes(kind)) return `${sounds} Arrow keys move the slider of the sound that plays; the others are locked.`;
   if (kind === "acr") return `${sounds} Digits 1 to 5 or arrow keys answer.`;
   return `${sounds} Left and right arrow keys answer.`;

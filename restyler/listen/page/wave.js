@@ -1,13 +1,15 @@
-// The picture above a page's sounds: the reference where it is open, else the mean of all sounds, so that it tells
-// none from another; the region that loops, and where the sound is.
+// The picture above a page's sounds: the reference where it is open, else the mean of all sounds but X, so that it tells
+// none from another, and nothing of a sound that is alone; the region that loops, and where the sound is.
 
 import { SHORTEST_LOOP_S } from "./player.js";
 
 const BINS = 400;
 
 export function envelope(buffers) {
-  const sounds = buffers.has("R") ? [buffers.get("R")] : [...buffers.values()];
+  const all = [...buffers].filter(([slot]) => slot !== "X").map(([, buffer]) => buffer); // with X twice in, it would show
+  const sounds = buffers.has("R") ? [buffers.get("R")] : all;
   const bins = new Float32Array(BINS);
+  if (buffers.size === 1) return bins.fill(0.5);
   for (const sound of sounds) {
     const samples = sound.getChannelData(0);
     for (let bin = 0; bin < BINS; bin += 1) {
@@ -60,4 +62,5 @@ export function drawing(canvas, player, bins, chosen) {
     if (first !== null && Math.abs(last - first) >= SHORTEST_LOOP_S) chosen(Math.min(first, last), Math.max(first, last));
     first = null;
   });
+  canvas.addEventListener("pointercancel", () => { first = null; }); // it became a scroll
 }

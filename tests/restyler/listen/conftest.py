@@ -127,6 +127,7 @@ class Server:
 
     made: MadeTest
     port: int
+    options: tuple[str, ...] = ()
     process: BaseProcess | None = None
 
     @property
@@ -139,7 +140,7 @@ class Server:
     def start(self) -> None:
         context = multiprocessing.get_context("forkserver")  # imports what is slow once, for all servers of a run
         context.set_forkserver_preload(["restyler.listen.serving"])
-        arguments = [str(self.made.folder), "--port", str(self.port)]
+        arguments = [str(self.made.folder), "--port", str(self.port), *self.options]
         self.process = context.Process(target=main, args=(arguments,), daemon=True)
         self.process.start()
         for _ in range(600):
@@ -165,15 +166,15 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[MadeTest], Server]]:
-    """serve(made_test): a running server; all end with the module."""
+def serve() -> Iterator[Callable[..., Server]]:
+    """serve(made_test, options of the command …): a running server; all end with the module."""
     servers: list[Server] = []
 
-    def started(made: MadeTest) -> Server:
+    def started(made: MadeTest, *options: str) -> Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        servers.append(Server(made, port))
+        servers.append(Server(made, port, options))
         servers[-1].start()
         return servers[-1]
 
@@ -221,12 +222,19 @@ def client_of() -> Iterator[Callable[[Server, int], Client]]:
     clients: list[httpx.Client] = []
 
     def made(server: Server, listener: int) -> Client:
-        clients.append(httpx.Client(timeout=20))
+        clients.append(httpx.Client(timeout=20, verify=False))  # no HTTPS here, whose certificates take long to read
         return Client(clients[-1], server.page(listener))
 
     yield made
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    """Of nobody in particular."""
+    with httpx.Client(timeout=20, verify=False) as client:
+        yield client
 
 
 CHROMIUM = shutil.which("chromium")

@@ -111,17 +111,22 @@ def abx(page: Any, way: str, shot: Callable) -> None:
         hear(page, slot, way)
     if way == "mouse":
         page.get_by_label("X is A").click()
+        shot(page, "abx-mouse")
         page.get_by_role("button", name="Next").click()
     else:
         page.keyboard.press("ArrowRight")
-        shot(page, "abx")
+        shot(page, "abx-keyboard")
         page.keyboard.press("Enter")
 
 
-@pytest.mark.parametrize(("way", "listener"), [("mouse", 0), ("keyboard", 1)])
+@pytest.mark.parametrize(
+    ("way", "other_way", "listener"),
+    [("mouse", "keyboard", 0), pytest.param("keyboard", "mouse", 1, marks=pytest.mark.slow)],
+)
 def test_a_listener_does_a_mushra_and_an_abx_page(
-    way: str, listener: int, server: Any, page_of: Callable, client_of: Callable, shot: Callable
+    way: str, other_way: str, listener: int, server: Any, page_of: Callable, client_of: Callable, shot: Callable
 ) -> None:
+    """The first page in one way, the second in the other."""
     client = client_of(server, listener)
     client.begin()
     page = page_of(server, listener)
@@ -133,7 +138,7 @@ def test_a_listener_does_a_mushra_and_an_abx_page(
         if state["kind"] == "mushra":
             rated = mushra(page, way, server, shot)
         else:
-            abx(page, way, shot)
+            abx(page, other_way, shot)
     page.get_by_role("heading", name="Thank you").wait_for()
     shot(page, f"finish-{way}")
     order = {p.trial.kind: p for p in balance.pages(server.made.plan, listener)}
@@ -162,8 +167,11 @@ def test_consent_level_and_headphones_come_first(
     ready.wait_for()
     assert ready.is_disabled()  # before the noise was heard
     shot(page, "level")
-    page.get_by_role("button", name="Play noise").click()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_role("button", name="Play noise").dblclick()  # while it loads
     ready.click()
+    assert sum("/sound/" in url for url in asked) == 1  # two noises could not be stopped
     page.get_by_role("heading", name="Headphone check 1 of 6").wait_for()
     assert page.get_by_role("button", name="Second").is_disabled()
     page.get_by_role("button", name="Play the three tones").click()
@@ -184,6 +192,8 @@ def test_every_page_fits_a_phone_and_names_nothing(
     server = serve(make_test("mushra", "abx", "ab", "rating", "acr", "ccr", listeners=1, sounds=6))
     page = page_of(server, 0, PHONE)
     fits = "document.documentElement.scrollWidth <= innerWidth"
+    to_touch = "button, summary, input[type=range], input[type=number], .choices label"
+    low = f"[...document.querySelectorAll('{to_touch}')].filter(one => one.getBoundingClientRect().height < 44).length"
     page.wait_for_selector("#agree")
     assert page.evaluate(fits)
     client = client_of(server, 0)
@@ -192,6 +202,7 @@ def test_every_page_fits_a_phone_and_names_nothing(
         page.reload()
         page.wait_for_selector("#missing")
         assert page.evaluate(fits)
+        assert page.evaluate(low) == 0  # pixels that a finger needs
         shot(page, f"phone-{state['kind']}")
         page.set_viewport_size({"width": 1000, "height": 800})
         shot(page, f"desktop-{state['kind']}")
@@ -238,6 +249,10 @@ def test_a_rating_made_without_a_connection_survives_a_reload(
     page.context.set_offline(False)
     saved(page)
     assert client.state()["values"] == {"B": 42, "C": 7}
+    page.route("**/rating", lambda route: route.fulfill(status=409, json={"error": "closed"}))
+    rate(page, "C", 8, "keyboard")
+    page.get_by_text("Not taken by the server: closed").wait_for()  # never «Saved»
+    assert page.get_attribute("body", "data-saved") == "unsaved"
 
 
 def test_a_second_tab_waits_for_the_first(server: Any, page_of: Callable, client_of: Callable) -> None:
@@ -250,3 +265,21 @@ def test_a_second_tab_waits_for_the_first(server: Any, page_of: Callable, client
     assert second.locator("#missing").count() == 0
     first.close()
     second.wait_for_selector("#missing")
+
+
+def test_the_picture_tells_neither_what_x_is_nor_a_sound_that_is_alone(server: Any, page_of: Callable) -> None:
+    one, other, alone, all_three = page_of(server, 5).evaluate(
+        """async () => {
+          const { envelope } = await import("/page/wave.js");
+          const made = (shape) => {
+            const buffer = new AudioBuffer({ length: 4000, sampleRate: 48000 });
+            buffer.copyToChannel(new Float32Array(4000).map((_, n) => shape(n / 4000)), 0);
+            return buffer;
+          };
+          const [a, b] = [made((t) => t), made((t) => 1 - t * t)];
+          const pictures = [{ A: a, B: b, X: a }, { A: a, B: b, X: b }, { A: a }, { A: a, B: b, C: b }];
+          return pictures.map((sounds) => Array.from(envelope(new Map(Object.entries(sounds)))));
+        }"""
+    )
+    assert one == other and len(set(alone)) == 1
+    assert one != all_three and len(set(one)) > 100  # else it would be no picture

@@ -44,16 +44,24 @@ AudioNode.prototype.connect = function (target, ...rest) {
 """
 
 
+@pytest.fixture(scope="module")
+def server(make_test: Callable, serve: Callable) -> Any:
+    return serve(make_test("rating", listeners=1, duration_s=DURATION_S))
+
+
 @pytest.fixture
-def page(make_test: Callable, serve: Callable, page_of: Callable, client_of: Callable) -> tuple[Any, dict[str, int]]:
+def page(server: Any, page_of: Callable, client_of: Callable) -> tuple[Any, dict[str, int]]:
     """A rating page with its recorder on, and the number of the sound in each slot."""
-    server = serve(make_test("rating", listeners=1, duration_s=DURATION_S))
     client_of(server, 0).begin()
+    (shown,) = balance.pages(server.made.plan, 0)
+    return recorded(page_of, server), {slot: index + 1 for slot, index in zip("ABC", shown.slots, strict=True)}
+
+
+def recorded(page_of: Callable, server: Any) -> Any:
     opened = page_of(server, 0, script=RECORDER)
     opened.wait_for_selector("#missing")
     opened.wait_for_function("window.recording")
-    (shown,) = balance.pages(server.made.plan, 0)
-    return opened, {slot: index + 1 for slot, index in zip("ABC", shown.slots, strict=True)}
+    return opened
 
 
 def recording(page: Any) -> np.ndarray:
@@ -130,3 +138,23 @@ def test_a_chosen_part_loops_with_faded_ends(page: tuple[Any, dict[str, int]]) -
         opened.get_by_label(label).press("Tab")
         values = [opened.get_by_label(name).input_value() for name in ("Loop from", "Loop to")]
         assert values == ["1.00", "1.60"]
+
+
+def test_sounds_heard_whole_begin_anew_after_the_last_has_faded_out(
+    make_test: Callable, serve: Callable, page_of: Callable, client_of: Callable
+) -> None:
+    server = serve(make_test("ccr", listeners=1, duration_s=2.0))
+    client = client_of(server, 0)
+    client.begin()
+    client.post("heard", page=0, slot="A")  # else B is locked
+    opened = recorded(page_of, server)
+    for slot, wait_ms in (("a", 300), ("b", 1100), ("b", 900)):
+        opened.keyboard.press(slot)
+        opened.wait_for_timeout(wait_ms)
+    assert client.state()["heard"] == ["A"]  # twice the same half of B is not the whole
+    opened.keyboard.press(" ")
+    samples = recording(opened)
+    silent = np.flatnonzero(samples < 1e-6)
+    ends = silent[np.flatnonzero(np.diff(silent, prepend=-FADE) > FADE)]
+    assert len(ends) >= 3  # A's, B's, B's: each is out before the next comes in
+    assert np.abs(np.diff(samples)).max() < 0.0013 + 1e-4

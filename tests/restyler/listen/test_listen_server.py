@@ -13,8 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+import soundfile
 
 from restyler.listen import balance, headphones, storage
+from restyler.listen.flow import Flow
 from restyler.listen.serve_command import main
 
 CHOICES: dict[str, Any] = {"ab": "tie", "abx": "A", "acr": 4, "ccr": 2}
@@ -38,7 +40,7 @@ def everything(make_test: Callable, serve: Callable) -> Any:
 
 
 def test_a_listener_answers_every_kind_of_page_and_the_owner_gets_all_of_it(
-    everything: Any, client_of: Callable
+    everything: Any, client_of: Callable, http: httpx.Client
 ) -> None:
     client, made = client_of(everything, 0), everything.made
     seen = [client.begin()]
@@ -70,8 +72,8 @@ def test_a_listener_answers_every_kind_of_page_and_the_owner_gets_all_of_it(
             case "ccr":  # +2 for what was played second
                 second = page.trial.stimuli[page.slots[1]].condition
                 assert rows["ours"].other == "theirs" and rows["ours"].score == (2 if second == "ours" else -2)
-    table = httpx.get(f"{everything.url}/owner/results.csv", headers=OWNER)
-    told = httpx.get(f"{everything.url}/owner/results.json", headers=OWNER).json()
+    table = http.get(f"{everything.url}/owner/results.csv", headers=OWNER)
+    told = http.get(f"{everything.url}/owner/results.json", headers=OWNER).json()
     lines = [line for line in csv.DictReader(io.StringIO(table.text)) if line["listener"] == "L001"]
     assert [line["condition"] for line in lines] == [answer.condition for answer in answers]
     assert len([one for one in told["answers"] if one["listener"] == "L001"]) == len(answers)
@@ -158,7 +160,7 @@ def test_a_second_server_on_the_same_test_is_refused(
     server.start()  # the lock goes with the process
 
 
-@pytest.mark.parametrize("damage", ["missing", "longer", "outside", "other plan", "no test"])
+@pytest.mark.parametrize("damage", ["missing", "longer", "floating", "outside", "other plan", "no test"])
 def test_a_test_that_can_not_be_served_is_one_clear_line(
     damage: str, make_test: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +173,10 @@ def test_a_test_that_can_not_be_served_is_one_clear_line(
     elif damage == "longer":
         file.write_bytes((make_test("mushra", duration_s=0.7).folder / "stimuli" / "mushra-0-2.wav").read_bytes())
         told = "sounds of one length"
+    elif damage == "floating":  # would be heard as silence
+        samples, rate_hz = soundfile.read(file)
+        soundfile.write(file, samples, rate_hz, subtype="FLOAT")
+        told = "24-bit PCM"
     elif damage == "outside":
         text = (folder / "test.json").read_text(encoding="utf-8")
         (folder / "test.json").write_text(text.replace("mushra-0-2.wav", "../test.json"), encoding="utf-8")
@@ -216,6 +222,22 @@ def test_answers_of_a_test_that_nobody_served_are_an_error(tmp_path: Path) -> No
     (tmp_path / "answers.sqlite3").write_bytes(os.urandom(5000))
     with pytest.raises(InputError, match="cannot be read"):
         storage.answers(tmp_path)
+
+
+def test_a_clock_that_is_set_back_gives_no_time_on_the_page(make_test: Callable) -> None:
+    made = make_test("acr", listeners=2)
+    connection = storage.connect(made.folder, made.plan)
+    for listener, clock_s, told in ((0, [100.0, 112.5], 12.5), (1, [100.0, 40.0], None)):
+        flow = Flow(made.plan, "secret", lambda clock_s=clock_s: clock_s[0])
+        for action, body in (("consent", {"agree": True}), ("level", {})):
+            flow.act(connection, listener, action, json.dumps(body).encode())
+        flow.state(connection, listener)
+        del clock_s[0]
+        rating = {"page": 0, "field": "choice", "value": 3, "sequence": 1}
+        for action, body in (("heard", {"page": 0, "slot": "A"}), ("rating", rating), ("submit", {"page": 0})):
+            flow.act(connection, listener, action, json.dumps(body).encode())
+        assert storage.answers(made.folder)[-1].time_s == told
+    connection.close()
 
 
 def test_the_state_names_no_condition_item_trial_or_file(everything: Any, client_of: Callable) -> None:

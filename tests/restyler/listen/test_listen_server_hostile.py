@@ -17,15 +17,18 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+import uvicorn
 from scipy.stats import friedmanchisquare
+from uvicorn.server import ServerState
 
 from restyler.listen import balance, storage
+from restyler.listen.connections import PromptProtocol
 from restyler.listen.flow import Flow
 from restyler.listen.server import application, listener_of
 from restyler.listen.sessions import RefusedError
 from restyler.listen.writer import Writer
 
-FETCHES = 60
+FETCHES = 40
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +53,19 @@ def one_line(answer: httpx.Response, status: int) -> str:
         "/l/" + hashlib.sha256(b"token-of-listener-0").hexdigest(), "//l//token-of-listener-0",
     ],
 )  # fmt: skip
-def test_unknown_addresses_tricks_and_forged_tokens_find_nothing(server: Any, path: str) -> None:
-    answer = httpx.get(server.url + path)
+def test_unknown_addresses_tricks_and_forged_tokens_find_nothing(server: Any, path: str, http: httpx.Client) -> None:
+    answer = http.get(server.url + path)
     assert one_line(answer, 404) in ("not found",)
     assert "python" not in str(answer.headers).lower() and "server" not in answer.headers
 
 
 @pytest.mark.parametrize("token", ["forged", "token-of-listener-0"])
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_results_are_the_owners_alone(server: Any, token: str, form: str) -> None:
+def test_results_are_the_owners_alone(server: Any, token: str, form: str, http: httpx.Client) -> None:
     address = f"{server.url}/owner/results.{form}"
     for headers in ({"Authorization": f"Bearer {token}"}, {"Authorization": "Basic the-owner's-token"}, {}):
-        one_line(httpx.get(address, headers=headers), 401)
-    one_line(httpx.get(address, params={"token": "the-owner's-token"}), 401)
+        one_line(http.get(address, headers=headers), 401)
+    one_line(http.get(address, params={"token": "the-owner's-token"}), 401)
 
 
 BAD = [
@@ -130,11 +133,10 @@ def test_a_listener_reaches_neither_anothers_page_nor_later_sounds(server: Any, 
     one_line(mine.http.get(f"{mine.base}/sound/{own['sounds'][0]['sound']}"), 404)  # of a page that is over
 
 
-def test_oversized_bodies_are_cut_off(server: Any) -> None:
+def test_oversized_bodies_are_cut_off(server: Any, http: httpx.Client) -> None:
     base = f"{server.url}/l/token-of-listener-3/rating"
     json_type = {"Content-Type": "application/json"}
-    one_line(httpx.post(base, content=b"x" * 65_537, headers=json_type), 413)
-    one_line(httpx.post(f"{server.url}/service/write.php", content=b"x" * (2**20 + 1)), 413)
+    one_line(http.post(base, content=b"x" * 65_537, headers=json_type), 413)
 
     def raw(head: str, *pieces: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", server.port), 5) as line:
@@ -154,7 +156,7 @@ def test_oversized_bodies_are_cut_off(server: Any) -> None:
     chunked = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
     assert raw(chunked, *[b"4000\r\n" + b"x" * 0x4000 + b"\r\n"] * 8).startswith(b"HTTP/1.1 413")
     assert raw("Content-Length: -5").startswith(b"HTTP/1.1 400")
-    assert httpx.get(f"{server.url}/l/token-of-listener-3").status_code == 200
+    assert http.get(f"{server.url}/l/token-of-listener-3").status_code == 200
 
 
 def test_slow_bodies_are_cut_off(make_test: Callable) -> None:
@@ -162,7 +164,7 @@ def test_slow_bodies_are_cut_off(make_test: Callable) -> None:
 
     async def slowly() -> AsyncIterator[bytes]:
         yield b'{"agree": '
-        await asyncio.sleep(2)
+        await asyncio.sleep(0.5)
         yield b"true}"
 
     async def asked(body_s: float) -> httpx.Response:
@@ -175,11 +177,77 @@ def test_slow_bodies_are_cut_off(make_test: Callable) -> None:
         writer.close()
         return answer
 
-    assert "0.2 s" in one_line(asyncio.run(asked(0.2)), 408)
+    assert "0.1 s" in one_line(asyncio.run(asked(0.1)), 408)
     assert asyncio.run(asked(20)).status_code == 200
 
 
-def test_every_answer_carries_a_strict_policy_and_is_kept_by_nobody(server: Any) -> None:
+def test_a_body_that_breaks_off_is_no_error_of_the_servers(make_test: Callable) -> None:
+    """A phone that loses its network must not fill the log with tracebacks."""
+    made = make_test("acr")
+    answered: list[dict[str, Any]] = []
+    came = iter([{"type": "http.request", "body": b'{"agree"', "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(came)
+
+    async def send(message: dict[str, Any]) -> None:
+        answered.append(message)
+
+    writer = Writer(storage.connect(made.folder, made.plan))
+    app = application(made.folder, made.plan, Flow(made.plan, "secret", time.time), writer)
+    scope = {"type": "http", "method": "POST", "path": "/l/token-of-listener-0/consent", "query_string": b""}
+    asyncio.run(app({**scope, "headers": [(b"content-type", b"application/json")]}, receive, send))
+    writer.close()
+    assert answered[0]["status"] == 400
+
+
+def test_without_being_asked_to_the_server_takes_nothing_from_anybody(server: Any, http: httpx.Client) -> None:
+    one_line(http.post(f"{server.url}/service/write.php", data={"sessionJSON": "{}"}), 404)
+
+
+def test_connections_on_which_no_request_comes_are_closed() -> None:
+    class Hasty(PromptProtocol):
+        head_s = 0.3
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.6)  # an answer may take its time
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def connected(port: int, *pieces: bytes) -> tuple[bytes, float]:
+        """Sends the pieces, 0.1 s between them, and reads until the server closes; what came, and how long it took."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        started = time.monotonic()
+        reading = asyncio.create_task(reader.read())
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.1)
+        received = await asyncio.wait_for(reading, 5)
+        writer.close()
+        return received, time.monotonic() - started
+
+    async def all_of_them() -> list[tuple[bytes, float]]:
+        config = uvicorn.Config(answer, http=Hasty, timeout_keep_alive=60)
+        state = ServerState()
+
+        def protocol() -> Hasty:
+            return Hasty(config, state, {})
+
+        listening = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            drops = [b"GET / HTTP/1.1\r\nHost: x\r\nA: ", *[b"a"] * 8]
+            whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+            return await asyncio.gather(
+                connected(port), connected(port, *drops), connected(port, whole, *[b""] * 8, b"G")
+            )
+
+    nothing, drop_by_drop, second = asyncio.run(all_of_them())
+    assert nothing[0] == drop_by_drop[0] == b"" and max(nothing[1], drop_by_drop[1]) < 2
+    assert second[0].startswith(b"HTTP/1.1 204") and second[1] > 0.6
+
+
+def test_every_answer_carries_a_strict_policy_and_is_kept_by_nobody(server: Any, http: httpx.Client) -> None:
     for path in (
         "/l/token-of-listener-4",
         "/page/app.js",
@@ -187,12 +255,12 @@ def test_every_answer_carries_a_strict_policy_and_is_kept_by_nobody(server: Any)
         "/nothing",
         "/owner/results.csv",
     ):
-        headers = httpx.get(server.url + path).headers
+        headers = http.get(server.url + path).headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'self';") and "unsafe" not in policy and "http" not in policy
         assert headers["cache-control"] == "no-store" and headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
-    page = httpx.get(f"{server.url}/l/token-of-listener-4").text
+    page = http.get(f"{server.url}/l/token-of-listener-4").text
     assert "http:" not in page and "https:" not in page and "style=" not in page and "onclick" not in page
     assert page.count("<script") == 1 and 'src="/page/app.js"' in page
 

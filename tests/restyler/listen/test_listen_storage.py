@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from audio.errors import InputError
 from restyler.listen import headphones, sessions, storage
 from restyler.listen.balance import Page
+from restyler.listen.plan import ListeningTest
 from restyler.listen.sounds import packed, wav_bytes
 from restyler.listen.writer import StorageError, Writer
 
@@ -164,7 +165,14 @@ def test_noise_stays_within_24_bits() -> None:
 
 def test_an_answered_test_is_bound_to_its_plan(make_test: Callable) -> None:
     made = make_test("acr")
+
+    class Later(ListeningTest):
+        """The plan of a later version, read from the same file."""
+
+        new: int = 0
+
     storage.connect(made.folder, made.plan).close()
     storage.connect(made.folder, made.plan).close()
+    storage.connect(made.folder, Later(**made.plan.__dict__)).close()
     with pytest.raises(InputError, match="another plan"):
         storage.connect(made.folder, made.plan.model_copy(update={"seed": 6}))

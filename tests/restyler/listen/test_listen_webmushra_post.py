@@ -50,11 +50,11 @@ SESSION: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def server(make_test: Callable, serve: Callable) -> Any:
-    return serve(make_test("mushra", "abx", "rating", "acr"))
+    return serve(make_test("mushra", "abx", "rating", "acr"), "--webmushra")
 
 
-def post(server: Any, session: Any) -> httpx.Response:
-    return httpx.post(f"{server.url}/service/write.php", data={"sessionJSON": json.dumps(session)})
+def post(http: httpx.Client, server: Any, session: Any) -> httpx.Response:
+    return http.post(f"{server.url}/service/write.php", data={"sessionJSON": json.dumps(session)})
 
 
 def changed(*path: Any, value: Any) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def changed(*path: Any, value: Any) -> dict[str, Any]:
     return session
 
 
-def test_a_session_is_answered_with_nothing_and_kept_whole(server: Any) -> None:
+def test_a_session_is_answered_with_nothing_and_kept_whole(http: httpx.Client, server: Any) -> None:
     for _ in range(2):  # sent again by a client that missed the answer
-        answer = post(server, SESSION)
+        answer = post(http, server, SESSION)
         assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["access-control-allow-origin"] == "*"
     rows = storage.answers(server.made.folder)
@@ -92,11 +92,16 @@ def test_a_session_is_answered_with_nothing_and_kept_whole(server: Any) -> None:
     assert json.loads(document) == SESSION
 
 
-def test_older_clients_do_not_escape(server: Any) -> None:
+def test_a_session_that_is_too_large_is_refused(server: Any, http: httpx.Client) -> None:
+    answer = http.post(f"{server.url}/service/write.php", content=b"x" * (2**20 + 1))
+    assert answer.status_code == 413 and "at most" in answer.json()["error"]
+
+
+def test_older_clients_do_not_escape(http: httpx.Client, server: Any) -> None:
     session = SESSION | {"uuid": "older"}
     body = ("sessionJSON=" + json.dumps(session, ensure_ascii=False)).encode()
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = httpx.post(f"{server.url}/service/write.php", content=body, headers=form)
+    answer = http.post(f"{server.url}/service/write.php", content=body, headers=form)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
@@ -126,6 +131,7 @@ def test_bs1116_becomes_the_scale_of_mushra(make_test: Callable) -> None:
         (changed("trials", 0, "responses", 0, "score", value=101), "score: a number from 0 to 100"),
         (changed("trials", 0, "responses", 0, "score", value="NaN"), "score: a number from 0 to 100"),
         (changed("trials", 0, "responses", 0, "score", value=None), "score: a number"),
+        (changed("trials", 0, "responses", 0, "score", value=True), "score: a number"),
         (changed("trials", 0, "responses", 0, "stimulus", value="nobody"), "has no stimulus 'nobody'"),
         (changed("trials", 0, "responses", 0, "stimulus", value="ours"), "once each"),
         (changed("trials", 0, "responses", 0, "comment", value="x" * 2001), "at most 2000"),
@@ -139,17 +145,17 @@ def test_bs1116_becomes_the_scale_of_mushra(make_test: Callable) -> None:
         ("text", "sessionJSON"),
     ],
 )
-def test_what_does_not_fit_the_plan_is_refused_whole(server: Any, session: Any, told: str) -> None:
+def test_what_does_not_fit_the_plan_is_refused_whole(http: httpx.Client, server: Any, session: Any, told: str) -> None:
     before = storage.answers(server.made.folder) if (server.made.folder / storage.DATABASE).exists() else []
-    answer = post(server, session)
+    answer = post(http, server, session)
     assert answer.status_code == 422 and told in answer.json()["error"]
     assert storage.answers(server.made.folder) == before
 
 
-def test_another_session_under_the_same_uuid_is_refused(server: Any) -> None:
+def test_another_session_under_the_same_uuid_is_refused(http: httpx.Client, server: Any) -> None:
     first = SESSION | {"uuid": "one"}
-    assert post(server, first).status_code == 200
+    assert post(http, server, first).status_code == 200
     second = changed("trials", 0, "responses", 0, "score", value=50) | {"uuid": "one"}
-    assert post(server, second).status_code == 409
+    assert post(http, server, second).status_code == 409
     for body in (b"", b"x=1", b"sessionJSON=", b"\xff", b"sessionJSON={", b"sessionJSON=1&sessionJSON=2"):
-        assert httpx.post(f"{server.url}/service/write.php", content=body).status_code == 422
+        assert http.post(f"{server.url}/service/write.php", content=body).status_code == 422
