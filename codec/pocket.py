@@ -1,6 +1,6 @@
 """The pocket codec: a small codec for 48 kHz stereo vocals that works entirely at the latent frame rate.
 
-    mid, side ─ MDCT ─▶ coefficients ÷ level ÷ bin scale ─ linear + ConvNeXt ─▶ 127 channels  + log level
+    mid, side ─ MDCT ─▶ coefficients ÷ level ÷ bin scale ─ linear + ConvNeXt ─▶ 255 channels  + log level
 
 Three ideas keep it small. The MDCT hands the network a critically sampled signal at the frame rate, and a linear
 path around the networks carries the waveform's phase from the first step (in the spirit of Vocos, Siuzdak 2023, whose

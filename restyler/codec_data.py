@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,11 @@ def excerpt_streams(
     for source in data.sources:
         folder = Path(source.path)
         split: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
-        for path in tqdm(find_audio(folder), desc=f"reading {folder.name}", unit="file"):
-            key = path.relative_to(folder).as_posix()
-            split[split_of(key, data.validation_fraction)].append(load_int16(path, sample_rate))
+        paths = find_audio(folder)
+        with ThreadPoolExecutor() as threads:  # decoding and resampling leave Python to the other threads
+            sounds = threads.map(lambda path: load_int16(path, sample_rate), paths)
+            for path, sound in tqdm(zip(paths, sounds, strict=True), f"reading {folder.name}", len(paths), unit="file"):
+                split[split_of(path.relative_to(folder).as_posix(), data.validation_fraction)].append(sound)
         for name, pool in split.items():
             if not pool:
                 raise InputError(
