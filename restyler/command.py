@@ -18,6 +18,9 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 READER_GONE = 141  # 128 + SIGPIPE
 QUIETEST_LUFS = -60  # of takes and mixes: the gate of loudness at −70 LUFS would cut into what is quieter
 
+DEFAULT_PEAK_DBTP = -1.0  # true peak of mixes: what streaming services ask for
+LOWEST_PEAK_DBTP = -20
+
 
 class Main(Protocol):
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...

@@ -18,12 +18,13 @@ from codec.base import LatentCodec
 from codec.encodec48 import Encodec48Codec  # noqa: F401  (diffusers loads custom components only from modules
 from codec.pocket import PocketCodec  # noqa: F401          that are already imported)
 from conditioning.conditioner import StyleConditioner
-from conditioning.conditions import Conditions
 from diffusion.denoiser import Denoiser
 from diffusion.sampling import Scheduler, count_estimates, prepare, sample
 from restyler.command import shown
 from restyler.model_folder import check_manifest, check_weights, write_manifest
+from restyler.noise import Seed, noise
 from restyler.progress import Progress, Work
+from restyler.saying import References, as_references, conditions, heard_in
 from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults, Settings
 from restyler.telling import Told, style_of, told
 
@@ -120,7 +121,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         *,
         seeds: Sequence[int],
         style: str | None = None,
-        reference: Waveform | None = None,
+        reference: References = None,
         controls: Mapping[str, float] | None = None,
         steps: int | None = None,
         guidance: float | None = None,
@@ -131,8 +132,8 @@ class VocalRestylePipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """One mix per seed, [seeds channels samples] at the codec's sample rate, on the CPU.
 
-        raw: the take, mono or stereo, any rate. reference: a recording whose style is to be taken over: with it the
-        default spread is 0. The others as in `settings` and `stream`. Raises InputError as they do.
+        raw: the take, mono or stereo, any rate. reference: what `stream` accepts: with one the default spread is 0. The
+        others as in `settings` and `stream`. Raises InputError as they do.
         """
         spread = 0.0 if spread is None and reference is not None else spread
         wishes: dict[str, Any] = {"steps": steps, "guidance": guidance, "sigma": sigma, "spread": spread}
@@ -146,8 +147,9 @@ class VocalRestylePipeline(DiffusionPipeline):
         raw: Waveform,
         settings: Settings,
         *,
-        seeds: Sequence[int],
-        reference: Waveform | None = None,
+        seeds: Sequence[Seed],
+        said: Sequence[Told] | None = None,
+        reference: References = None,
         max_batch: int,
         progress: Progress | None = None,
     ) -> Iterator[torch.Tensor]:
@@ -157,6 +159,8 @@ class VocalRestylePipeline(DiffusionPipeline):
         A seed's noise comes from its own CPU generator, so a mix depends neither on the other seeds, nor on
         `max_batch` (mixes denoised at once), nor, but for rounding, on the device. Memory grows with the take only
         by its latents and its samples: networks see windows.
+        said: what each mix is told; by default what its seed draws (`told`, which a walk between seeds has not).
+        reference: recordings whose style is to be taken over, the mean of what is heard in each by its weight.
         progress: called with (work done, in all) from the start to the last decoded mix; the estimate of a window for
         one seed is one piece of work, and so is everything that is encoded or decoded.
 
@@ -167,19 +171,20 @@ class VocalRestylePipeline(DiffusionPipeline):
         raw = raw.stereo().resampled(self.codec.sample_rate)
         samples = raw.samples.shape[1]
         a_mix = self.count_estimates(samples, settings) + 1
-        work = Work(1 + (reference is not None) + len(seeds) * a_mix, progress)
+        references, listened = as_references(reference), list[torch.Tensor]()
+        work = Work(1 + len(references) + len(seeds) * a_mix, progress)
         latents, gain = self._encode(raw, "the take")
-        every = told(raw, settings, self.defaults, self.styles, seeds)
+        every = self.told(raw, settings, seeds) if said is None else said
         work.add(1)
-        heard = None
-        if reference is not None:
-            reference = reference.stereo().resampled(self.codec.sample_rate)
-            heard, _ = self._encode(reference, "the reference")
+        for one in references:
+            waveform = one.waveform.stereo().resampled(self.codec.sample_rate)
+            listened.append(self._encode(waveform, "the reference")[0])
             work.add(1)
+        heard = heard_in(self.conditioner, listened, [one.weight for one in references])
         for done in range(0, len(seeds), max_batch):
-            batch, said = seeds[done : done + max_batch], every[done : done + max_batch]
+            batch, now = seeds[done : done + max_batch], every[done : done + max_batch]
             advance = functools.partial(work.add, len(batch))
-            for mix in self.denoise(latents, settings, said, seeds=batch, reference=heard, progress=advance):
+            for mix in self.denoise(latents, settings, now, seeds=batch, heard=heard, progress=advance):
                 decoded = self.codec.decode(mix[None], samples=samples)[0].cpu() / gain
                 work.add(1)
                 yield decoded
@@ -191,27 +196,26 @@ class VocalRestylePipeline(DiffusionPipeline):
         settings: Settings,
         said: Sequence[Told],
         *,
-        seeds: Sequence[int],
-        reference: torch.Tensor | None = None,
+        seeds: Sequence[Seed],
+        heard: torch.Tensor | None = None,
         progress: Callable[[], None] | None = None,
     ) -> torch.Tensor:
         """Latents of the mixes of `seeds`, denoised at once, [seeds latent frames].
 
-        latents, reference: of the take and of the reference, each [1 latent frames]. said: to each of `seeds`, by
-        `told`. progress: called after every estimate of a window (`count_estimates` of them).
+        latents: of the take, [1 latent frames]. said: to each of `seeds`, by `told`. heard: in references, by
+        `saying.heard_in`. progress: called after every estimate of a window (`count_estimates` of them).
         """
-        shape = latents.shape[1:]
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        conditions = self._conditions(latents, said, reference)
-        says_something = bool(conditions.pooled.any())  # else there is nothing to exaggerate, at twice the cost
+        fields = torch.stack([noise(seed, latents.shape[1:]) for seed in seeds])
+        every = conditions(self.conditioner, self.defaults, latents, said, heard)
+        says_something = bool(every.pooled.any())  # else there is nothing to exaggerate, at twice the cost
         return sample(
             self.denoiser,
-            conditions,
+            every,
             scheduler=self.scheduler,
             steps=settings.steps,
             guidance=settings.guidance if says_something else 1.0,
             sigma=settings.sigma,
-            noise=noise.to(self.device),
+            noise=fields.to(self.device),
             window_frames=self.defaults.window_frames,
             context_frames=self.defaults.context_frames,
             progress=progress,
@@ -239,23 +243,13 @@ class VocalRestylePipeline(DiffusionPipeline):
         """The style that the mix of this seed is told; `restyler.telling` says how one is drawn."""
         return style_of(settings.style, self.styles, seed)
 
-    def told(self, raw: Waveform, settings: Settings, seeds: Sequence[int]) -> list[Told]:
-        """What the mix of each seed is told besides a reference; see `restyler.telling.told`."""
-        return told(raw.stereo().resampled(self.codec.sample_rate), settings, self.defaults, self.styles, seeds)
-
-    def _conditions(self, raw: torch.Tensor, said: Sequence[Told], reference: torch.Tensor | None) -> Conditions:
-        """Conditions of as many mixes; raw and reference are latents [1 latent frames]."""
-        batch, parts = len(said), dict[str, torch.Tensor]()
-        indices = [-1 if one.style is None else self.conditioner.style_index(one.style) for one in said]
-        parts["style"] = torch.tensor(indices, device=self.device)
-        if any(one.controls for one in said):
-            names = self.conditioner.config.controls
-            rows = [[self.defaults.scaled(name, one.controls) for name in names] for one in said]
-            parts["controls"] = torch.tensor(rows, device=self.device)
-        if reference is not None:
-            parts["reference"] = reference.expand(batch, -1, -1)
-            parts["reference_frames"] = torch.tensor([reference.shape[-1]] * batch, device=self.device)
-        return self.conditioner(raw.expand(batch, -1, -1), **parts)
+    def told(self, raw: Waveform, settings: Settings, seeds: Sequence[Seed]) -> list[Told]:
+        """What the mix of each seed is told besides a reference; see `restyler.telling.told`. Raises ValueError for a
+        walk between seeds, which draws nothing."""
+        plain = [seed for seed in seeds if isinstance(seed, int)]
+        if len(plain) < len(seeds):
+            raise ValueError(f"what a mix between seeds is told has to be said: {[str(seed) for seed in seeds]}")
+        return told(raw.stereo().resampled(self.codec.sample_rate), settings, self.defaults, self.styles, plain)
 
     def save_pretrained(self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Save all that sampling needs as safetensors and JSON, with a manifest of the files' hashes.

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import QUIETEST_LUFS, Parser, assignment, command, integer, number, shown
+from restyler.command import (
+    DEFAULT_PEAK_DBTP,
+    LOWEST_PEAK_DBTP,
+    QUIETEST_LUFS,
+    Parser,
+    assignment,
+    command,
+    integer,
+    number,
+    shown,
+)
+from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, originals, require_together, weighted_file
 from restyler.way_names import DEFAULT_WAY, WAYS
 
 
@@ -13,7 +24,7 @@ def parser() -> Parser:
     options = Parser(
         prog="restyler sample",
         description="Restyle raw vocal takes: each take gets several different mixes, OUT/<take>/mix_00.wav and so on "
-        "(stereo, 48 kHz, 24 bit, exactly as long as the take, true peak at most -1 dBTP). Every take, the model and "
+        "(stereo, 48 kHz, 24 bit, exactly as long as the take). Every take, the model and "
         "the output folder are checked before the first mix is made; if anything is wrong, nothing is written.",
     )
     add = options.add_argument
@@ -25,15 +36,35 @@ def parser() -> Parser:
     add("--overwrite", action="store_true",
         help="replace mixes of the same name (default: refuse before anything is made)")
     add("--model", type=Path, metavar="DIR", help="folder of a saved model (default: the bundled one)")
-    add("--variations", type=integer(1, 100), default=4, metavar="N",
-        help="mixes per take, 1 to 100 (default: %(default)s)")
-    add("--seed", type=integer(0, 2**62), default=0, metavar="N",
-        help="seed of mix_00; mix_01 has the next one and so on (default: %(default)s)")
+    add("--variations", type=integer(1, 100), metavar="N",
+        help=f"mixes per take, 1 to 100 (default: {DEFAULT_VARIATIONS})")
+    add("--seed", type=integer(0, 2**62), metavar="N",
+        help="seed of mix_00; mix_01 has the next one and so on (default: 0, or the one after those of --like)")
+    add("--between", type=integer(0, 2**62), nargs=3, metavar=("A", "B", "N"),
+        help="instead: N mixes, 2 to 100, in equal steps from the mix of seed A to that of seed B")
+    add("--like", type=Path, metavar="MIX",
+        help="more like this mix, which this command made of the same take by the same model: what it was told and how "
+        "it was finished stands in its file")
+    add("--around", type=number(0, 1), metavar="R",
+        help="how far from the mix of --like: 0 is that mix again, 1 has no more in common with it than its style and "
+        f"what was told (default: {DEFAULT_AROUND})")
     add("--style", metavar="NAME",
         help="one of the model's styles, see `restyler styles`; any: a style for each mix, drawn by its seed; none: "
         "not told; one style for all keeps the mixes closer together (default: any, or none where a reference or a "
         "control is given)")
-    add("--reference", type=Path, metavar="FILE", help="a finished vocal whose style to take over (default: none)")
+    add("--reference", type=weighted_file, action="append", default=[], metavar="FILE[=WEIGHT]",
+        help="a finished vocal whose style to take over; given several times, the mean of them, by their weights "
+        "(default: none; a weight of 1)")
+    add("--brightness", type=float, metavar="DB",
+        help="how much brighter the mix is to be than the take: 4 to 16 kHz against 200 Hz to 2 kHz, in dB; the same "
+        "as --control brightness_db=DB")
+    add("--space", type=float, metavar="DB",
+        help="how much higher the level is to stay after a sound, by reverb and echoes, in dB; --control space_db=DB")
+    add("--compression", type=float, metavar="DB",
+        help="how much the spread of the level is to shrink, in dB; --control dynamics_db=-DB")
+    add("--width", type=float, metavar="DB",
+        help="how much the side is to gain against the middle, in dB (a mono take starts at -60 dB); --control "
+        "width_db=DB")
     add("--control", type=assignment, action="append", default=[], metavar="NAME=VALUE",
         help="what the mix is to change, as far as the model was taught controls: width_db=6; may be given several "
         "times (default: not told)")
@@ -46,13 +77,18 @@ def parser() -> Parser:
         "brightness, width and so on; 1: as mixes of one style do, 0: such controls are not told, up to 2 (default: "
         "the model's, or 0 where a reference is given)")
     add("--steps", type=int, metavar="N", help="solver steps per mix, 1 to 1000 (default: the model's)")
+    add("--strength", type=number(0, 1), metavar="S",
+        help="how much of the mix: 1 is all of it, 0 the take (default: 1)")
     add("--lufs", type=number(QUIETEST_LUFS, 0), metavar="L",
         help=f"integrated loudness of the mixes in LUFS, {QUIETEST_LUFS} to 0 (default: the take's own)")
-    add("--render", choices=WAYS, default=DEFAULT_WAY, metavar="WAY",
+    add("--peak", type=number(LOWEST_PEAK_DBTP, 0), metavar="DBTP",
+        help=f"highest true peak of the mixes in dBTP, {LOWEST_PEAK_DBTP} to 0: where it and the loudness can't both "
+        f"be had, the mix is quieter (default: {DEFAULT_PEAK_DBTP:g})")
+    add("--render", choices=WAYS, metavar="WAY",
         help="how a mix gets from the model into its file. codec: as the model's codec decodes it; residual: with what "
         "the codec lost of the take put back where the mix keeps it; transfer: an effect chain is fitted to the mix, "
         "and the take itself goes through it; the chain lies beside the mix, as mix_00.yaml for `restyler synthesize "
-        "--chains`, and as mix_00.txt to read (default: %(default)s)")
+        f"--chains`, and as mix_00.txt to read (default: {DEFAULT_WAY})")
     add("--batch", type=integer(1, 100), default=1, metavar="N",
         help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
     add("--device", default="auto", metavar="D",
@@ -68,66 +104,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm  # torch and diffusers take seconds to import: --help and typing errors don't wait for them
 
-    from audio.errors import InputError
+    from restyler.liked import file_digest, reference_tags
     from restyler.model_folder import BUNDLED
     from restyler.progress import progress_bar
     from restyler.rendering import load_model, model_name, render
-    from restyler.settings import ANY_STYLE, NO_STYLE
+    from restyler.sample_choice import Choice
     from restyler.takes import find_takes, made_folders, plan, read_take
     from restyler.ways import companions, require_no_chain, require_raw_names
 
-    controls = dict(options.control)
-    if len(controls) < len(options.control):
-        raise InputError("--control: each control can be set once")
+    require_together(options)
     paths, passed_over = find_takes(options.takes)
+    folder = options.model or BUNDLED
+    pipeline = load_model(folder, options.device)
+    choice = Choice(options, pipeline, paths, model=model_name(folder))
     takes = plan(
         paths,
         options.out,
-        variations=options.variations,
+        variations=choice.variations,
         overwrite=options.overwrite,
-        reference=options.reference,
-        companions=companions(options.render),
+        others=originals(options),
+        companions=companions(choice.way),
     )
     if not options.overwrite:
         require_no_chain(mix for take in takes for mix in take.mixes)
-    require_raw_names(options.render, paths)
-    folder = options.model or BUNDLED
-    pipeline = load_model(folder, options.device)
-    told = options.reference is not None or bool(controls)
-    style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
-    settings = pipeline.settings(
-        style=None if style == NO_STYLE else style,
-        controls=controls,
-        steps=options.steps,
-        guidance=options.guidance,
-        sigma=options.sigma,
-        spread=0.0 if options.spread is None and options.reference else options.spread,
-    )
-    if options.guidance is not None and not settings.told and not options.reference:
-        raise InputError("--guidance needs something to follow: a --style, a --reference, a --control or a --spread")
-    rate = pipeline.codec.sample_rate
+    require_raw_names(choice.way, paths)
     for take in takes:
-        read_take(take.path, rate)
-    reference = read_take(options.reference, rate) if options.reference else None
+        read_take(take.path, pipeline.codec.sample_rate)
+    references = choice.references()
 
-    tags = {"model": model_name(folder)} | ({"reference": options.reference.name} if options.reference else {})
+    tags = {"model": model_name(folder)} | reference_tags(options.reference)
     with made_folders([take.mixes[0].parent for take in takes]):
         for path in passed_over:
             print(f"{shown(path)}: passed over, not an audio file by its name")
         for place, take in enumerate(takes, start=1):
+            waveform = read_take(take.path, pipeline.codec.sample_rate)
+            seeds, said = choice.mixes(waveform)
             with progress_bar(f"take {place} of {len(takes)}") as progress:
                 for mix in render(
                     pipeline,
-                    read_take(take.path, rate),
-                    settings,
-                    seeds=range(options.seed, options.seed + options.variations),
+                    waveform,
+                    choice.settings,
+                    seeds=seeds,
                     paths=take.mixes,
-                    tags=tags,
-                    reference=reference,
-                    loudness_lufs=options.lufs,
+                    tags=tags | {"take": file_digest(take.path)},
+                    said=said,
+                    reference=references,
+                    strength=choice.strength,
+                    loudness_lufs=choice.lufs,
+                    peak_dbtp=choice.peak_dbtp,
                     max_batch=options.batch,
                     progress=progress,
-                    way=options.render,
+                    way=choice.way,
                     raw=take.path,
                 ):
                     tqdm.write(mix.line())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +78,18 @@ def plan(
     *,
     variations: int,
     overwrite: bool,
-    reference: Path | None = None,
+    others: Mapping[Path, str],
     companions: Sequence[str] = (),
 ) -> list[Take]:
     """Where each take's mixes go: OUT/<stem>/mix_00.wav … companions: suffixes of other files written beside each.
+    others: files that no mix may replace, beside the takes, and what they are.
 
-    Raises InputError where two takes would share a folder, where a mix would replace a take or the reference, and,
+    Raises InputError where two takes would share a folder, where a mix would replace a take or one of `others`, and,
     unless `overwrite`, where it would replace any file.
     """
     takes = [Take(path, tuple(out / path.stem / f"mix_{i:02d}.wav" for i in range(variations))) for path in paths]
     claimed: dict[str, Path] = {}
-    kept = dict.fromkeys(paths, "a take") | ({reference: "the reference"} if reference else {})
+    kept = dict.fromkeys(paths, "a take") | dict(others)
     originals = {os.path.realpath(path): what for path, what in kept.items()}  # Path.resolve fails for a link to itself
     for take in takes:
         stem = take.path.stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,23 @@ from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults, Settings
 
 @dataclass(frozen=True)
 class Told:
-    """What the mix of one seed is told; the values of controls by their names."""
+    """What one mix is told.
 
-    style: str | None
+    styles: names with their shares, which add up to 1; empty where no style is told. controls: values by name.
+    """
+
+    styles: Mapping[str, float]
     controls: Mapping[str, float]
+
+    @property
+    def style(self) -> str | None:
+        """The style's name, or names and shares as a JSON object; None for none."""
+        names = list(self.styles)
+        return names[0] if len(names) == 1 else json.dumps(dict(self.styles)) if names else None
+
+    def shares(self) -> list[tuple[str | None, float]]:
+        """Names with their shares, [(None, 1.0)] where no style is told."""
+        return [*self.styles.items()] or [(None, 1.0)]
 
 
 def told(
@@ -33,7 +47,7 @@ def told(
     """
     by_seed = [style_of(settings.style, styles, seed) for seed in seeds]
     if not settings.spread or settings.controls.keys() == defaults.controls.keys():
-        return [Told(style, settings.controls) for style in by_seed]
+        return [Told(_alone(style), settings.controls) for style in by_seed]
     known = take_features(take) | dict(settings.controls)
     limits = {name: defaults.reach(name) for name in defaults.controls}
     found = []
@@ -41,8 +55,32 @@ def told(
         # A style that no pair was told, as a new one before its training, is drawn for as all pairs are.
         joint = defaults.draws.get(style or NO_STYLE, defaults.draws[NO_STYLE])
         drawn = draw(joint, known, limits, spread=settings.spread, generator=generator("controls", seed))
-        found.append(Told(style, dict(settings.controls) | drawn))
+        found.append(Told(_alone(style), dict(settings.controls) | drawn))
     return found
+
+
+def _alone(style: str | None) -> dict[str, float]:
+    return {} if style is None else {style: 1.0}
+
+
+def between(one: Told, other: Told, part: float) -> Told:
+    """A part of the way, 0 … 1, from one to the other, whose ends are just these: controls and the styles' shares.
+
+    Raises ValueError where they are not told about the same controls, or only one of them about a style.
+    """
+    if one.controls.keys() != other.controls.keys() or bool(one.styles) != bool(other.styles):
+        raise ValueError(f"nothing lies between what is told and what is not: {one}, {other}")
+    controls = _blend(one.controls, other.controls, part)
+    if one.styles == other.styles:
+        return Told(one.styles, controls)
+    shares = _blend(one.styles, other.styles, part)
+    return Told({name: share for name, share in shares.items() if share}, controls)
+
+
+def _blend(one: Mapping[str, float], other: Mapping[str, float], part: float) -> dict[str, float]:
+    """Of numbers by name; 0 where one has none."""
+    names = dict.fromkeys([*one, *other])
+    return {name: (1 - part) * one.get(name, 0.0) + part * other.get(name, 0.0) for name in names}
 
 
 def style_of(style: str | None, styles: Sequence[str], seed: int) -> str | None:

@@ -1,0 +1,163 @@
+"""A mix that one likes: what it was told, read from its own file, and new mixes between it and other seeds'."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audio.errors import InputError
+from audio.io import read_tags
+from audio.waveform import Waveform
+from restyler.command import LOWEST_PEAK_DBTP, QUIETEST_LUFS, shown
+from restyler.noise import Seed, Walk, parse_seed, toward
+from restyler.pipeline import VocalRestylePipeline
+from restyler.sample_plan import references_text
+from restyler.settings import Settings
+from restyler.telling import Told, between
+from restyler.way_names import WAYS
+
+
+@dataclass(frozen=True)
+class Liked:
+    """What stands in the comment of a mix. settings: without style; its controls are those that no seed drew.
+
+    told, seed: of this one mix. references: the tags about references, as `reference_tags` writes them.
+    """
+
+    path: Path
+    settings: Settings
+    told: Told
+    seed: Seed
+    references: Mapping[str, str]
+    strength: float
+    lufs: float | None
+    peak_dbtp: float
+    way: str
+
+    @property
+    def next_seed(self) -> int:
+        """After all seeds that this mix comes from."""
+        seeds = [self.seed.seed, *(seed for seed, _ in self.seed.turns)] if isinstance(self.seed, Walk) else [self.seed]
+        return max(seeds) + 1
+
+
+def between_seeds(
+    pipeline: VocalRestylePipeline, take: Waveform, settings: Settings, first: int, last: int, count: int
+) -> tuple[list[Seed], list[Told]]:
+    """`count` mixes (at least 2) in equal steps from one seed's to another's, which are the first and the last."""
+    one, other = pipeline.told(take, settings, [first, last])
+    parts = [number / (count - 1) for number in range(count)]
+    return [toward(first, last, part) for part in parts], [between(one, other, part) for part in parts]
+
+
+def around(
+    pipeline: VocalRestylePipeline, take: Waveform, liked: Liked, seeds: Sequence[int], reach: float
+) -> tuple[list[Seed], list[Told]]:
+    """One mix for each seed, `reach` (0 … 1) of the way from the liked one to what the seed draws for the same styles
+    and told controls: 0 is the liked mix itself, 1 owes nothing to its seed.
+
+    Raises InputError where the liked mix comes from too many steps already.
+    """
+    drawn = list[Told]()
+    for seed in seeds:
+        found, whole = None, 0.0
+        for style, share in liked.told.shares():
+            (one,) = pipeline.told(take, with_style(liked.settings, style), [seed])
+            whole += share
+            found = one if found is None else between(found, one, share / whole)
+        if found is None:
+            raise ValueError("shares without a style")
+        drawn.append(Told(liked.told.styles, found.controls))
+    reached = [between(liked.told, one, reach) for one in drawn]
+    return [toward(liked.seed, seed, reach) for seed in seeds], reached
+
+
+def with_style(settings: Settings, style: str | None) -> Settings:
+    return Settings(**vars(settings) | {"style": style})
+
+
+def read_liked(path: Path, pipeline: VocalRestylePipeline, *, model: str, take: str) -> Liked:
+    """From the comment of a mix that `restyler sample` wrote. model, take: the tags of the model and of the take's file
+    that the new mixes are made with.
+
+    Raises InputError, in one line, for a file without such a comment, for a mix of another take or by another model,
+    and for settings that this model can't have.
+    """
+    tags = read_tags(path)
+    if "seed" not in tags or "take" not in tags or "model" not in tags:
+        raise InputError(f"{shown(path)}: its comment doesn't say which take, model and seed it was made with")
+    if tags["model"].split(" ")[-1] != model.split(" ")[-1]:
+        raise InputError(f"{shown(path)}: made with another model ({shown(tags['model'])}, not {shown(model)})")
+    if tags["take"] != take:
+        raise InputError(f"{shown(path)}: made from another take; give the file of its own take")
+    try:
+        return _liked(path, tags, pipeline)
+    except InputError as error:
+        raise InputError(f"{shown(path)}: {error}") from None
+    except (KeyError, ValueError, SyntaxError, TypeError) as error:
+        raise InputError(f"{shown(path)}: its comment is not as this version writes it ({error})") from None
+
+
+def _liked(path: Path, tags: Mapping[str, str], pipeline: VocalRestylePipeline) -> Liked:
+    controls: Any = ast.literal_eval(tags.get("controls", "{}"))
+    drawn = tags.get("drawn", "").split()
+    every = set(pipeline.defaults.controls)  # where some are drawn, none is left out
+    if not isinstance(controls, dict) or not set(drawn) <= controls.keys() or (drawn and controls.keys() != every):
+        raise ValueError(f"controls {controls}, drawn {drawn}")
+    values = {str(name): float(value) for name, value in controls.items()}
+    settings = pipeline.settings(
+        controls={name: value for name, value in values.items() if name not in drawn},
+        steps=int(tags["steps"]),
+        guidance=float(tags["guidance"]) if "guidance" in tags else None,
+        sigma=float(tags["sigma"]) if "sigma" in tags else None,
+        spread=float(tags["spread"]) if drawn else 0.0,
+    )
+    pipeline.settings(controls=values)
+    styles = styles_of(tags.get("style"), pipeline.styles)
+    lufs = float(tags["lufs"]) if "lufs" in tags else None
+    strength, peak, way = float(tags["strength"]), float(tags["peak_dbtp"]), tags["render"]
+    if not 0 <= strength <= 1 or not LOWEST_PEAK_DBTP <= peak <= 0 or way not in WAYS:
+        raise ValueError(f"strength {strength}, peak {peak} dBTP, render {way}")
+    if lufs is not None and not QUIETEST_LUFS <= lufs <= 0:
+        raise ValueError(f"{lufs} LUFS")
+    references = {name: tags[name] for name in ("reference", "reference_sha256") if name in tags}
+    seed = parse_seed(tags["seed"])
+    return Liked(path, settings, Told(styles, values), seed, references, strength, lufs, peak, way)
+
+
+def styles_of(text: str | None, known: Collection[str]) -> dict[str, float]:
+    """What `Told.style` made of styles and their shares. Raises ValueError for what can't be shares of known styles."""
+    if text is None:
+        return {}
+    if text in known:
+        return {text: 1.0}
+    shares: Any = json.loads(text)
+    if not isinstance(shares, dict) or not shares.keys() <= set(known):
+        raise ValueError(f"style {text}")
+    found = {name: float(share) for name, share in shares.items()}
+    if not all(0 < share < 1 for share in found.values()) or not math.isclose(sum(found.values()), 1):
+        raise ValueError(f"shares {text}")
+    return found
+
+
+def reference_tags(references: Sequence[tuple[Path, float]]) -> dict[str, str]:
+    """For a file's comment, of files with their weights: their names, and what tells the files themselves."""
+    if not references:
+        return {}
+    digests = " ".join(f"{file_digest(path)}={weight!r}" for path, weight in references)
+    return {"reference": references_text(references), "reference_sha256": digests}
+
+
+def file_digest(path: Path) -> str:
+    """Twelve hex digits of the SHA-256 of a file that could be read a moment ago."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,93 @@
+"""The noise that a mix starts from: that of a seed, or one that lies a part of the way to other seeds' noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from audio.errors import InputError
+
+MOST_TURNS = 16  # what stands in a file's comment has to fit into it
+HIGHEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The noise of `seed`, then for each (other seed, part) a part of the way, strictly between 0 and 1, to that one's.
+
+    As text, for instance `3 7@0.25 12@0.5`.
+    """
+
+    seed: int
+    turns: tuple[tuple[int, float], ...]
+
+    def __str__(self) -> str:
+        return " ".join([str(self.seed), *(f"{seed}@{part!r}" for seed, part in self.turns)])
+
+
+Seed: TypeAlias = int | Walk
+"""What decides a mix beside what it is told."""
+
+
+def toward(seed: Seed, other: int, part: float) -> Seed:
+    """A part of the way from one to the other: 0 is `seed` itself, 1 is `other`.
+
+    Raises InputError for a walk of more than MOST_TURNS turns.
+    """
+    if part == 0 or seed == other:
+        return seed
+    if part == 1:
+        return other
+    walk = seed if isinstance(seed, Walk) else Walk(seed, ())
+    if len(walk.turns) == MOST_TURNS:
+        raise InputError(f"a mix that came by {MOST_TURNS} steps from one mix to the next: no further step is kept")
+    return Walk(walk.seed, (*walk.turns, (other, part)))
+
+
+def start_of(seed: Seed) -> int:
+    """The plain seed, or the one that a walk starts at."""
+    return seed.seed if isinstance(seed, Walk) else seed
+
+
+def parse_seed(text: str) -> Seed:
+    """What `str` made of a seed or a walk. Raises ValueError for any other text."""
+    first, *rest = text.split(" ")
+    turns = []
+    for turn in rest:
+        seed, _, part = turn.partition("@")
+        turns.append((int(seed), float(part)))
+    if len(turns) > MOST_TURNS or not all(0 < part < 1 for _, part in turns):
+        raise ValueError(f"no walk: {text}")
+    if not all(0 <= seed <= HIGHEST_SEED for seed in (int(first), *(seed for seed, _ in turns))):
+        raise ValueError(f"no seeds: {text}")
+    return Walk(int(first), tuple(turns)) if turns else int(first)
+
+
+def noise(seed: Seed, shape: Sequence[int]) -> torch.Tensor:
+    """The standard normal field of a seed, from a CPU generator of its own, or what a walk leads to."""
+    if not isinstance(seed, Walk):
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+    field = noise(seed.seed, shape)
+    for other, part in seed.turns:
+        field = slerp(field, noise(other, shape), part)
+    return field
+
+
+def slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
+    """On the great circle from `one` to `other` (Shoemake 1985, «Animating rotation with quaternion curves», eq. 4.1):
+    independent normal noise stays as strong as noise on the whole way, where a straight line loses 3 dB in its middle.
+
+    part: 0 … 1. Raises ValueError for fields that point the same or the opposite way, between which no circle is the
+    one.
+    """
+    a, b = one.double().flatten(), other.double().flatten()
+    cosine = float(a @ b / (a.norm() * b.norm()))
+    if not abs(cosine) < 1 - 1e-9:
+        raise ValueError("two fields that point the same or the opposite way")
+    angle = math.acos(cosine)
+    weights = (math.sin((1 - part) * angle) / math.sin(angle), math.sin(part * angle) / math.sin(angle))
+    return weights[0] * one + weights[1] * other

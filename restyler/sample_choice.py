@@ -1,0 +1,95 @@
+"""What one call of `restyler sample` makes of every take, from its options and, with --like, from an earlier mix."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from audio.errors import InputError
+from audio.waveform import Waveform
+from restyler.command import DEFAULT_PEAK_DBTP, shown
+from restyler.liked import Liked, around, between_seeds, file_digest, read_liked, reference_tags
+from restyler.noise import Seed
+from restyler.pipeline import VocalRestylePipeline
+from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, wished_controls
+from restyler.saying import Reference
+from restyler.settings import ANY_STYLE, NO_STYLE, Settings
+from restyler.takes import read_take
+from restyler.telling import Told
+from restyler.way_names import DEFAULT_WAY, TRANSFER
+
+T = TypeVar("T")
+
+
+class Choice:
+    """The options' values, with the defaults of the model or those of the mix of --like filled in, all of it checked.
+
+    model: its tag. Raises InputError for options that don't fit each other, the model, or the mix of --like.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, pipeline: VocalRestylePipeline, takes: Sequence[Path], *, model: str
+    ) -> None:
+        self._options, self._pipeline = options, pipeline
+        liked = self._read_liked(takes, model) if options.like else None
+        self._liked = liked
+        self.settings = liked.settings if liked else _settings(options, pipeline)
+        self.variations: int = options.between[2] if options.between else options.variations or DEFAULT_VARIATIONS
+        self.way: str = options.render or (liked.way if liked else DEFAULT_WAY)
+        self.strength: float = _first(options.strength, liked.strength if liked else 1.0)
+        self.lufs: float | None = _first(options.lufs, liked.lufs if liked else None)
+        self.peak_dbtp: float = _first(options.peak, liked.peak_dbtp if liked else DEFAULT_PEAK_DBTP)
+        if self.way == TRANSFER and self.strength != 1:
+            raise InputError("--strength below 1 needs another --render than transfer: the chain would not be the mix")
+
+    def _read_liked(self, takes: Sequence[Path], model: str) -> Liked:
+        mix = self._options.like
+        if len({os.path.realpath(path) for path in takes}) > 1:
+            raise InputError(f"--like {shown(mix)}: a mix of one take, not of {len(takes)}")
+        read_take(takes[0], self._pipeline.codec.sample_rate)
+        liked = read_liked(mix, self._pipeline, model=model, take=file_digest(takes[0]))
+        self.references()
+        if reference_tags(self._options.reference) != liked.references:
+            had = liked.references.get("reference", "none")
+            raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
+        return liked
+
+    def references(self) -> list[Reference]:
+        """Raises InputError for a file that can't be one."""
+        rate = self._pipeline.codec.sample_rate
+        return [Reference(read_take(path, rate), weight) for path, weight in self._options.reference]
+
+    def mixes(self, take: Waveform) -> tuple[Sequence[Seed], Sequence[Told]]:
+        """Of one take: what decides each mix, and what it is told."""
+        options = self._options
+        if options.between:
+            return between_seeds(self._pipeline, take, self.settings, *options.between)
+        first = _first(options.seed, self._liked.next_seed if self._liked else 0)
+        seeds = range(first, first + self.variations)
+        if self._liked:
+            return around(self._pipeline, take, self._liked, seeds, _first(options.around, DEFAULT_AROUND))
+        return seeds, self._pipeline.told(take, self.settings, seeds)
+
+
+def _first(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value
+
+
+def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline) -> Settings:
+    controls = wished_controls(options)
+    told = bool(options.reference) or bool(controls)
+    style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
+    settings = pipeline.settings(
+        style=None if style == NO_STYLE else style,
+        controls=controls,
+        steps=options.steps,
+        guidance=options.guidance,
+        sigma=options.sigma,
+        spread=0.0 if options.spread is None and options.reference else options.spread,
+    )
+    if options.guidance is not None and not settings.told and not options.reference:
+        raise InputError("--guidance needs something to follow: a --style, a --reference, a --control or a --spread")
+    return settings
