@@ -22,7 +22,7 @@ TINY = [
 
 
 def test_every_cell_runs_on_a_users_folders(tmp_path: Path) -> None:
-    data = SyntheticData(kind="synthetic", takes=16, seconds=4.0, loudness_lufs=-18.0, cache=str(tmp_path / "cache"))
+    data = SyntheticData(kind="synthetic", takes=8, seconds=3.0, loudness_lufs=-18.0, cache=str(tmp_path / "cache"))
     for side in ("raw", "mix"):
         (tmp_path / side).mkdir()
     for pair in synthetic_pairs(data, seed=3, sample_rate=48_000):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess as Process
 from typing import Any
 
 import numpy as np
@@ -94,29 +97,45 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def two_processes() -> Callable[[list[str]], list[str]]:
-    """two_processes(arguments): Python twice at once with these arguments in the repository, on the CPU, told of each
-    other as a launcher would; returns what each printed, and fails where one of them does."""
+def python() -> Iterator[Callable[..., list[Process]]]:
+    """python((arguments, environment), …, meanwhile=None): Python once for each, all at once, in the repository, as
+    `forks.py` does; meanwhile(process ids) is called as soon as they have begun."""
+    forks = [sys.executable, str(Path(__file__).with_name("forks.py"))]
+    server = subprocess.Popen(
+        forks, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert server.stdin is not None and server.stdout is not None
 
-    def run(arguments: list[str]) -> list[str]:
+    def run(
+        *programs: tuple[list[str], dict[str, str]], meanwhile: Callable[[list[int]], object] | None = None
+    ) -> list[Process]:
+        print(json.dumps(programs), file=server.stdin, flush=True)
+        begun = json.loads(server.stdout.readline())
+        if meanwhile is not None:
+            meanwhile(begun)
+        answers = json.loads(server.stdout.readline())
+        return [Process(arguments, *answer) for (arguments, _), answer in zip(programs, answers, strict=True)]
+
+    yield run
+    server.stdin.close()
+    server.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def two_processes(python: Callable[..., list[Process]]) -> Callable[..., list[Process]]:
+    """two_processes(arguments, code=0): Python twice at once with these arguments in the repository, on the CPU, told
+    of each other as a launcher would. Both must end with that exit code, or the second be ended when the first has."""
+
+    def run(arguments: list[str], code: int = 0) -> list[Process]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
-        both = [
-            subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-                | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-            )
-            for rank in (0, 1)
-        ]  # fmt: skip
-        try:
-            said = [process.communicate(timeout=240) for process in both]
-        finally:
-            for process in both:
-                process.kill()
-        assert [process.returncode for process in both] == [0, 0], said
-        return [output for output, _ in said]
+        meeting |= {"ACCELERATE_USE_CPU": "true"}
+        both = python(*((arguments, meeting | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")))
+        assert both[0].returncode == code, both
+        assert both[1].returncode in ((code, -signal.SIGTERM) if code else (0,)), both
+        return both
 
     return run
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess as Ended
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from restyler.prepare.command import main
 from restyler.prepared import PreparedSet, Stretch
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
-SMALL = ["shards.seconds=6", "splits.validation=0.3", "splits.test=0.2"]
+SMALL = ["shards.seconds=5", "splits.validation=0.3", "splits.test=0.2"]
 Sing = Callable[[int, float], Waveform]
 
 
@@ -37,7 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, sung: Sing, mixed: Callabl
     """Eight songs, raw takes at 44.1 and 48 kHz; mixes that are late or early, stereo, at their own level."""
     folder = tmp_path_factory.mktemp("songs")
     for number in range(8):
-        take = sung(number, 6.0)
+        take = sung(number, 5.0)
         rate = 44100 if number % 2 else 48000
         raw = take.resampled(rate).samples[0].numpy()
         mix = mixed(raw, rate, seed=number, late_s=0.3 * number - 0.5)
@@ -171,19 +171,19 @@ def test_a_second_run_does_nothing_and_an_added_song_only_its_own(
     assert {key: other[key] for key in one} == one
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(folders: Path, prepared: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    folders: Path, prepared: Path, python: Callable[..., list[Ended]], tmp_path: Path
+) -> None:
     out = tmp_path / "set"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "restyler.prepare", *command(folders, out, "--workers", "1")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("*-*.tar"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+
+    def kill(begun: list[int]) -> None:
+        while len(list(out.glob("*-*.tar"))) < 2:
+            os.kill(begun[0], 0)
+            time.sleep(0.005)
+        os.kill(begun[0], signal.SIGKILL)
+
+    (killed,) = python((["-m", "restyler.prepare", *command(folders, out, "--workers", "1")], {}), meanwhile=kill)
+    assert killed.returncode == -signal.SIGKILL
     assert not (out / "dataset.json").exists()
     done = {path: path.stat().st_mtime_ns for path in out.glob("*-*.tar")}
     assert 2 <= len(done) < len(list(prepared.glob("*-*.tar")))
@@ -195,12 +195,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(folders: Path, prepar
 
 
 def test_two_processes_make_the_same_set_as_one(
-    folders: Path, prepared: Path, tmp_path: Path, two_processes: Callable[[list[str]], list[str]]
+    folders: Path, prepared: Path, tmp_path: Path, two_processes: Callable[..., list[Ended]]
 ) -> None:
     out = tmp_path / "set"
-    said = two_processes(["-m", "restyler.prepare", *command(folders, out, "--workers", "1")])
+    both = two_processes(["-m", "restyler.prepare", *command(folders, out, "--workers", "1")])
     assert shards(out) == shards(prepared)
-    assert "".join(said).count("report:") == 1
+    assert "".join(process.stdout for process in both).count("report:") == 1
 
 
 def test_another_codec_is_noticed(folders: Path, prepared: Path, tmp_path: Path) -> None:

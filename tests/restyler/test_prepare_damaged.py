@@ -112,7 +112,7 @@ def check(folder: Path, count: int, seconds: float, mixed: Mix, prepare: Callabl
 def test_every_damaged_file_is_told_and_none_is_lost(
     tmp_path: Path, mixed: Mix, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    check(tmp_path, 30, 2.5, mixed, prepare)
+    check(tmp_path, 24, 2.5, mixed, prepare)
     assert "Traceback" not in capfd.readouterr().err
 
 

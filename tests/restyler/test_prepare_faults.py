@@ -68,7 +68,7 @@ def spoilt_pairs(pairs: Pairs, sung: Sing, mixed: Mix) -> dict[str, list[str]]:
     random = np.random.default_rng(0)
     numbers = iter(range(100, 200))
 
-    def fresh(seconds: float = 7.0) -> tuple[np.ndarray, np.ndarray]:
+    def fresh(seconds: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
         number = next(numbers)
         raw = sung(number, seconds).samples[0].numpy()
         return raw, mixed(raw, RATE_HZ, seed=number)
@@ -81,7 +81,7 @@ def spoilt_pairs(pairs: Pairs, sung: Sing, mixed: Mix) -> dict[str, list[str]]:
     raw, mix = fresh()
     add("late", raw, np.pad(mix, ((0, 0), (round(4.6 * RATE_HZ), 0))))
     raw, mix = fresh()
-    add("early", raw, mix[:, round(3.3 * RATE_HZ) :])
+    add("early", raw, mix[:, round(1.8 * RATE_HZ) :])
     raw, mix = fresh()
     add("inverted", raw, -mix, "inverted")
     raw, mix = fresh(20.0)
@@ -118,17 +118,17 @@ def spoilt_pairs(pairs: Pairs, sung: Sing, mixed: Mix) -> dict[str, list[str]]:
     add("reverberant", wet[0], mixed(wet[0], RATE_HZ, seed=8), "wet_raw")
     raw, mix = fresh()
     add("exchanged", mix[0], np.stack([raw, raw]), "wet_raw", "swapped")
-    raw, mix = fresh(20.0)
-    cut = 9 * RATE_HZ
+    raw, mix = fresh(14.0)
+    cut = 6 * RATE_HZ
     add("pause put in", raw, np.concatenate([mix[:, :cut], np.zeros((2, 3 * RATE_HZ)), mix[:, cut:]], axis=1), "edited")
-    raw, mix = fresh(20.0)
-    add("half of it", raw, mix[:, : 8 * RATE_HZ], "partial")
+    raw, mix = fresh(14.0)
+    add("half of it", raw, mix[:, : 6 * RATE_HZ], "partial")
     raw, mix = fresh(1.5)
     add("short", raw[: RATE_HZ // 2], mix[:, : RATE_HZ // 2], "too_short")
     raw, mix = fresh()
     add("original", raw, mix)
     add("original again", 0.8 * raw, 0.7 * mix, "duplicate")
-    raw, mix = fresh()
+    raw, mix = fresh(7.0)
     other = mixed(raw, RATE_HZ, seed=99)
     add("take under one name", raw, mix, "duplicate_raw")
     add("take under another name", raw[1000:], other, "duplicate_raw")

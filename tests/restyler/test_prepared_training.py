@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,18 +98,20 @@ def error_line(text: str) -> str:
 
 
 def test_a_run_stopped_in_mid_epoch_goes_on_as_if_nothing_had_happened(
-    arguments: Callable[..., list[str]], tmp_path: Path
+    arguments: Callable[..., list[str]], python: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     """A real process under SIGTERM, with two workers: ten segments are no multiple of four examples a step."""
     assert main(arguments(tmp_path / "whole")) == 0
-    command = [sys.executable, "train.py", *arguments(tmp_path / "stopped")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = tmp_path / "stopped" / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and '"step": 3' in log.read_text()):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, output
+
+    def stop(begun: list[int]) -> None:
+        while not (log.exists() and '"step": 3' in log.read_text()):
+            os.kill(begun[0], 0)
+            time.sleep(0.01)
+        os.kill(begun[0], signal.SIGTERM)
+
+    (stopped,) = python((["train.py", *arguments(tmp_path / "stopped")], {}), meanwhile=stop)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped
     assert main(arguments(tmp_path / "stopped")) == 0
     (rows, weights), (other_rows, other_weights) = results(tmp_path / "whole"), results(tmp_path / "stopped")
     assert rows == other_rows

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from codec.pocket import PocketCodec
 from restyler.dataset_index import CodecFacts
 from restyler.mixture import turn
@@ -17,10 +19,20 @@ from restyler.shards import Segment
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TwoProcesses = Callable[..., list[subprocess.CompletedProcess[str]]]
+
+
+def error_lines(*said: str) -> list[str]:
+    return [line for text in said for line in text.splitlines() if line.startswith("error: ")]
+
+
+def errors_of_two(two_processes: TwoProcesses, arguments: list[str]) -> list[str]:
+    """The error lines of a training that two processes refuse."""
+    return error_lines(*(process.stderr for process in two_processes(["train.py", *arguments], code=2)))
 
 
 def launched_errors(arguments: list[str]) -> list[str]:
-    """The error lines of a training that two processes refuse."""
+    """The same under PyTorch's launcher."""
     done = subprocess.run(
         [*LAUNCH, "train.py", *arguments],
         cwd=ROOT,
@@ -32,16 +44,21 @@ def launched_errors(arguments: list[str]) -> list[str]:
     )
     assert done.returncode != 0
     assert "exitcode  : 2" in done.stderr, done.stderr  # the launcher's report of the process that failed first
-    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return error_lines(done.stderr)
 
 
-def test_a_mistyped_config_is_told_once() -> None:
-    (line,) = launched_errors(["configs/tiny.yaml", "optim.lr=fast"])
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_mistyped_config_is_told_once(two_processes: TwoProcesses, launched: bool) -> None:
+    arguments = ["configs/tiny.yaml", "optim.lr=fast"]
+    (line,) = launched_errors(arguments) if launched else errors_of_two(two_processes, arguments)
     assert "optim.lr: should be a valid number" in line
 
 
 def test_what_one_process_meets_ends_both_and_is_told_once(
-    model: Path, write_pairs: Callable[..., Path], tmp_path: Path
+    model: Path,
+    write_pairs: Callable[..., Path],
+    two_processes: TwoProcesses,
+    tmp_path: Path,
 ) -> None:
     """A damaged recording in the share of the second process, while the first waits for it."""
     pairs = write_pairs(tmp_path / "pairs", seconds=1.0)
@@ -56,13 +73,18 @@ def test_what_one_process_meets_ends_both_and_is_told_once(
         f"{{kind: folder, path: {pairs}, validation_fraction: 0.25, loudness_lufs: -18, cache: {tmp_path / 'cache'}}}"
     )
     arguments = ["configs/tiny.yaml", f"data={data}", f"codec.path={model / 'codec'}", "conditioner.controls=[]"]
-    (line,) = launched_errors([*arguments, "training.precision=no", "--run-dir", str(tmp_path / "run")])
+    arguments += ["training.precision=no", "--run-dir", str(tmp_path / "run")]
+    (line,) = errors_of_two(two_processes, arguments)
     assert "a.wav: not audio" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_damage_that_one_process_meets_in_training_ends_both_and_is_told_once(
-    model: Path, toy_segment: Callable[..., Segment], write_set: Callable[..., Path], tmp_path: Path
+    model: Path,
+    toy_segment: Callable[..., Segment],
+    write_set: Callable[..., Path],
+    two_processes: TwoProcesses,
+    tmp_path: Path,
 ) -> None:
     """In the second process's share of the third step, while the first has a gradient to share."""
     segments = [toy_segment(n, frames=60, latent_dim=128) for n in range(20)]
@@ -77,6 +99,6 @@ def test_damage_that_one_process_meets_in_training_ends_both_and_is_told_once(
     arguments += ["denoiser.width=48", "denoiser.depth=1", "denoiser.heads=2", "training.precision=no"]
     arguments += ["training.batch_size=4", "training.crop_s=0.3", "training.workers=1", "validation.examples=1"]
     arguments += ["validation.takes=0"]
-    (line,) = launched_errors([*arguments, "--run-dir", str(tmp_path / "run")])
+    (line,) = errors_of_two(two_processes, [*arguments, "--run-dir", str(tmp_path / "run")])
     what = "the checksum is not that of what was written; restyler prepare … --verify makes it anew"
     assert line == f"error: {shard}: damaged: segment s{met:05d}, raw: {what}"

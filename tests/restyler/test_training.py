@@ -52,6 +52,7 @@ SMALL = [
     "tracking.log_every=3",
 ]
 Rows = list[dict[str, Any]]
+Ended = subprocess.CompletedProcess[str]
 
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -161,21 +162,22 @@ def test_a_finished_run_stays_as_it_is(run: Path, settings: list[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
-    run: Path, settings: list[str], tmp_path: Path, number: signal.Signals
+    run: Path, settings: list[str], python: Callable[..., list[Ended]], tmp_path: Path, number: signal.Signals
 ) -> None:
     """The signal goes to all processes of the run, the readers of examples too, as launchers and terminals send it; and
     without readers it goes on."""
     folder = tmp_path / "stopped"
-    command = [sys.executable, "train.py", *settings, "training.workers=2", "--run-dir", str(folder)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
     log = folder / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and '"step": 3' in log.read_text()):
-        time.sleep(0.02)
-    os.killpg(process.pid, number)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, output
+
+    def stop(begun: list[int]) -> None:
+        while not (log.exists() and '"step": 3' in log.read_text()):
+            os.kill(begun[0], 0)
+            time.sleep(0.02)
+        os.killpg(begun[0], number)
+
+    command = ["train.py", *settings, "training.workers=2", "--run-dir", str(folder)]
+    (stopped,) = python((command, {}), meanwhile=stop)
+    assert stopped.returncode == 128 + number, stopped
     newest = max(int(path.name.removeprefix("step_")) for path in (folder / "checkpoints").iterdir())
     assert 3 <= newest < STEPS
     assert entry_point([*settings, "--run-dir", str(folder)]) == 0
@@ -229,6 +231,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def test_two_processes_do_what_one_does(
+    run: Path, settings: list[str], two_processes: Callable[..., list[Ended]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "two"
+    first, second = two_processes(["train.py", *settings, "--run-dir", str(folder)])
+    assert "processes: 2, on cpu" in first.stdout  # two that know of each other, not one, and not twice one
+    assert "processes: " not in second.stdout
+    assert_close_runs(run, folder)
+
+
+@pytest.mark.slow  # that two processes do is told above; this one is about launchers and the config for them
 def test_two_machines_do_what_one_process_does(run: Path, settings: list[str], tmp_path: Path) -> None:
     """Both of them are this one; they find each other as two machines would."""
     folder, port = tmp_path / "two", free_port()
