@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
@@ -30,19 +29,14 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-Limited = Callable[[int, list[str]], CompletedProcess[str]]
-
-
-@pytest.fixture
-def limited(python: Callable[..., list[CompletedProcess[str]]]) -> Limited:
-    """limited(mib, arguments) trains where no more than mib MiB of memory can be had beside what the program itself
-    needs."""
-    config = str(ROOT / "configs" / "tiny.yaml")
-    return lambda mib, arguments: python((["-c", SCRIPT, str(mib), config, *SMALL, *arguments], {}))[0]
+def limited(mib: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Trains where no more than mib MiB of memory can be had beside what the program itself needs."""
+    command = [sys.executable, "-c", SCRIPT, str(mib), str(ROOT / "configs" / "tiny.yaml"), *SMALL, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux holds a process to RLIMIT_AS")
-def test_out_of_memory_is_told_with_what_to_change(limited: Limited, tmp_path: Path) -> None:
+def test_out_of_memory_is_told_with_what_to_change(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
     shared = [f"data.cache={tmp_path / 'cache'}", "training.batch_size=256"]
     failed = limited(800, [*shared, "--run-dir", str(tmp_path / "run")])
@@ -53,7 +47,7 @@ def test_out_of_memory_is_told_with_what_to_change(limited: Limited, tmp_path: P
 
 @pytest.mark.slow  # searches twice
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux holds a process to RLIMIT_AS")
-def test_more_memory_holds_larger_parts(limited: Limited, tmp_path: Path) -> None:
+def test_more_memory_holds_larger_parts(tmp_path: Path) -> None:
     shared = [f"data.cache={tmp_path / 'cache'}", "training.batch_size=256"]
     sizes = []
     for mib in (2400, 800):  # the first one encodes the takes too
