@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def around(
     for seed in seeds:
         found, whole = None, 0.0
         for style, share in liked.told.shares():
-            (one,) = pipeline.told(take, with_style(liked.settings, style), [seed])
+            (one,) = pipeline.told(take, replace(liked.settings, style=style), [seed])
             whole += share
             found = one if found is None else between(found, one, share / whole)
         if found is None:
@@ -76,10 +76,6 @@ def around(
         drawn.append(Told(liked.told.styles, found.controls))
     reached = [between(liked.told, one, reach) for one in drawn]
     return [toward(liked.seed, seed, reach) for seed in seeds], reached
-
-
-def with_style(settings: Settings, style: str | None) -> Settings:
-    return Settings(**vars(settings) | {"style": style})
 
 
 def read_liked(path: Path, pipeline: VocalRestylePipeline, *, model: str, take: str) -> Liked:

@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_raw_names(choice.way, paths)
     for take in takes:
         read_take(take.path, pipeline.codec.sample_rate)
-    references = choice.references()
+    references = choice.references
 
     tags = {"model": model_name(folder)} | reference_tags(options.reference)
     with made_folders([take.mixes[0].parent for take in takes]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,14 +52,15 @@ class Choice:
             raise InputError(f"--like {shown(mix)}: a mix of one take, not of {len(takes)}")
         read_take(takes[0], self._pipeline.codec.sample_rate)
         liked = read_liked(mix, self._pipeline, model=model, take=file_digest(takes[0]))
-        self.references()
+        _ = self.references  # a file that can't be one is refused as such
         if reference_tags(self._options.reference) != liked.references:
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
         return liked
 
+    @cached_property
     def references(self) -> list[Reference]:
-        """Raises InputError for a file that can't be one."""
+        """Read once. Raises InputError for a file that can't be one."""
         rate = self._pipeline.codec.sample_rate
         return [Reference(read_take(path, rate), weight) for path, weight in self._options.reference]
 

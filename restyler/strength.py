@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from audio.loudness import gain_to
 from audio.waveform import Waveform
 
@@ -28,10 +26,5 @@ def at_strength(take: Waveform, mix: Waveform, strength: float) -> Waveform:
         return mix
     if strength == 0:
         return take
-    level = 10 ** ((loudness_of(take) - loudness_of(mix)) / 20)
+    level = gain_to(mix, 0.0) / gain_to(take, 0.0)  # that makes the mix as loud as the take
     return Waveform((1 - strength) * take.samples + (strength * level) * mix.samples, mix.sample_rate)
-
-
-def loudness_of(waveform: Waveform) -> float:
-    """In LUFS. Raises InputError for silence."""
-    return -20 * math.log10(gain_to(waveform, 0.0))

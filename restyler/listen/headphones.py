@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from audio.loudness import integrated_loudness_lufs
+from audio.loudness import gain_to
 from audio.waveform import Waveform
 
 TONES = ("plain", "quiet", "antiphase")
@@ -66,5 +66,4 @@ def _at_loudness(frames: np.ndarray, sample_rate_hz: int, lufs: float) -> np.nda
     """frames [samples 2] by one gain, less where the peak would leave ±1."""
     frames = frames / np.abs(frames).max()
     waveform = Waveform(torch.from_numpy(frames.T.astype(np.float32)), sample_rate_hz)
-    gain = 10 ** ((lufs - integrated_loudness_lufs(waveform)) / 20)
-    return frames * min(gain, 1.0)
+    return frames * min(gain_to(waveform, lufs), 1.0)

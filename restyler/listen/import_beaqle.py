@@ -9,7 +9,7 @@ from typing import Any
 
 from audio.errors import InputError
 from restyler.command import shown
-from restyler.listen.answers import Answer
+from restyler.listen.answers import Answer, answer_to
 from restyler.listen.plan import ListeningTest, Stimulus, Trial
 
 RATED = ("mushra", "rating")
@@ -71,16 +71,12 @@ def _page(file: Path, trial: Trial, entry: Mapping[str, Any]) -> list[Answer]:
         if isinstance(score, bool) or not isinstance(score, int | float):
             raise InputError(f"{shown(file)}: {trial.id}: {shown(label)}: {score!r} is no score")
         answers.append(
-            Answer(
+            answer_to(
+                trial,
+                [stimulus],
                 listener=file.stem,
-                trial=trial.id,
-                kind=trial.kind,
-                item=trial.item,
-                condition=stimulus.condition,
                 score=float(score),
-                repeat_of=trial.repeat_of,
                 time_s=runtime / 1000 if isinstance(runtime, int | float) else None,
-                role=stimulus.role,
             )
         )
     missing = {one.condition for one in trial.stimuli} - {one.condition for one in answers}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import functools
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from restyler.listen.answers import Answer
+from restyler.listen.answers import Answer, answer_to
 from restyler.listen.balance import Page
 from restyler.listen.plan import Stimulus
 
@@ -90,48 +91,21 @@ def resolve(page: Page, values: Mapping[str, Any], *, listener: str, time_s: flo
 
     Of pairs (ab, abx, ccr) `condition` is the first of the two conditions by name, however they were ordered.
     """
+    answered = functools.partial(
+        answer_to, page.trial, listener=listener, time_s=time_s, comment=values.get(COMMENT, "")
+    )
     if page.trial.kind in ("mushra", "rating", "acr"):
         sounds = [sound for name, sound in slots(page).items() if name != REFERENCE]
         scores = [float(values[field]) for field in fields(page)]
-        return [
-            _answer(page, [sound], values, listener, time_s, score=score)
-            for sound, score in zip(sounds, scores, strict=True)
-        ]
+        return [answered([sound], score=score) for sound, score in zip(sounds, scores, strict=True)]
     shown = slots(page)
     pair = sorted((shown["A"], shown["B"]), key=lambda sound: sound.condition)
     chosen = values[CHOICE]
     if page.trial.kind == "ccr":  # B was played second, and judged against A
         score = float(chosen) if pair[0] is shown["B"] else -float(chosen)
-        return [_answer(page, pair, values, listener, time_s, score=score + 0.0)]  # + 0.0: never −0
+        return [answered(pair, score=score + 0.0)]  # + 0.0: never −0
     if page.trial.kind == "abx":
         choice: str | None = "correct" if page.slots["AB".index(chosen)] == page.slots[2] else "incorrect"
     else:
         choice = None if chosen == TIE else shown[chosen].condition
-    return [_answer(page, pair, values, listener, time_s, choice=choice)]
-
-
-def _answer(
-    page: Page,
-    sounds: Sequence[Stimulus],
-    values: Mapping[str, Any],
-    listener: str,
-    time_s: float | None,
-    *,
-    score: float | None = None,
-    choice: str | None = None,
-) -> Answer:
-    trial = page.trial
-    return Answer(
-        listener=listener,
-        trial=trial.id,
-        kind=trial.kind,
-        item=trial.item,
-        condition=sounds[0].condition,
-        other=sounds[1].condition if len(sounds) > 1 else None,
-        score=score,
-        choice=choice,
-        repeat_of=trial.repeat_of,
-        time_s=time_s,
-        comment=values.get(COMMENT, ""),
-        role=sounds[0].role,
-    )
+    return [answered(pair, choice=choice)]

@@ -6,13 +6,14 @@ the JSON. Pages are those of a config that this project wrote: id is the trial's
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from restyler.listen.answers import Answer
+from restyler.listen.answers import Answer, answer_to
 from restyler.listen.plan import ListeningTest, Stimulus, Trial
 from restyler.listen.sessions import MAX_COMMENT, RefusedError
 from restyler.sections import first_mistake
@@ -98,7 +99,7 @@ def _page(trial: Trial, page: Page, listener: str) -> list[Answer]:
             case "bs1116":
                 for which in ("reference", "nonReference"):
                     row = _scored(trial, response, listener, which, f"{which}Score", (1, 5))
-                    rows.append(_with_score(row, ((row.score or 0.0) - 1) * 25))
+                    rows.append(dataclasses.replace(row, score=((row.score or 0.0) - 1) * 25))
             case "paired_comparison":
                 rows.append(_pair(trial, response, listener))
             case _:
@@ -110,10 +111,6 @@ def _page(trial: Trial, page: Page, listener: str) -> list[Answer]:
     if sorted(row.condition for row in rows) != sorted(expected):
         raise RefusedError(422, f"{trial.id}: answers to {', '.join(sorted(expected))} are needed, once each")
     return rows
-
-
-def _with_score(row: Answer, score: float) -> Answer:
-    return Answer(**{**row.__dict__, "score": score})
 
 
 def _stimulus(trial: Trial, name: Any) -> Stimulus:
@@ -172,17 +169,12 @@ def _answer(
     comment = response.get("comment") or ""
     if not isinstance(comment, str) or len(comment) > MAX_COMMENT:
         raise RefusedError(422, f"{trial.id}: comment: text of at most {MAX_COMMENT} characters allowed")
-    return Answer(
+    return answer_to(
+        trial,
+        sounds,
         listener=listener,
-        trial=trial.id,
-        kind=trial.kind,
-        item=trial.item,
-        condition=sounds[0].condition,
-        other=sounds[1].condition if len(sounds) > 1 else None,
         score=score,
         choice=choice,
-        repeat_of=trial.repeat_of,
         time_s=_number(trial, response, "time", None) / 1000 if response.get("time") is not None else None,
         comment=comment,
-        role=sounds[0].role,
     )
