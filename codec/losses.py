@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import torchaudio
 
 FFT_SIZES = (128, 512, 2048)  # hop a quarter, Hann: the resolutions that mixes are scored with (DiffVox, 2025)
 
 MATCHED_RMS = 0.1
 FLOOR_RMS = 1e-4  # references below this are not raised further, so silence does not turn into noise
+LEVEL_FRAMES = 8  # of the longest window, a quarter apart: what a level is averaged over, 78 ms at 48 kHz
+LEAST_POWER = 1e-8
+LEAST_SHARE = 1e-7  # of the mean power of a band: what is softer is no colour, it is nothing
 SILENCE = 0.02  # A-weighted magnitude below which convergence turns absolute: silence has no relative error
 
 
@@ -31,7 +35,7 @@ def _magnitude(audio: torch.Tensor, n_fft: int) -> torch.Tensor:
     window = torch.hann_window(n_fft, device=audio.device, dtype=audio.dtype)
     spectrum = torch.stft(audio.flatten(0, -2), n_fft, n_fft // 4, window=window, return_complex=True)
     power = torch.view_as_real(spectrum).square().sum(-1)
-    return power.clamp_min(1e-8).sqrt().unflatten(0, audio.shape[:-1])
+    return power.clamp_min(LEAST_POWER).sqrt().unflatten(0, audio.shape[:-1])
 
 
 def a_weighting(frequencies_hz: torch.Tensor) -> torch.Tensor:
@@ -46,13 +50,16 @@ def spectral_losses(reference: torch.Tensor, estimate: torch.Tensor, *, sample_r
 
     convergence: Frobenius norm of the difference of A-weighted magnitudes over that of the reference;
     log_magnitude: mean absolute difference of natural log magnitudes (Yamamoto et al. 2020, eqs. 4 and 5);
-    mel: mean absolute difference of natural log power in 80 mel bands of the longest window.
+    mel: mean absolute difference of natural log power in 80 mel bands of the longest window;
+    level: the same of the bands' power averaged over eight frames. Where the waveform is not kept, waveform and
+    convergence are least for noise that is too soft; averages of many magnitudes are alike where the energy is right.
+    Bands 70 dB below the reference's mean count as empty.
     Convergence is taken on the four views together, and absolutely for silence, so neither an almost empty side nor
     a pause can blow it up.
     """
     x, y = stereo_views(reference), stereo_views(estimate)
     convergence, log_magnitude = [], []
-    mel = x.new_zeros(x.shape[0])
+    mel = level = x.new_zeros(x.shape[0])
     for n_fft in FFT_SIZES:
         a, b = _magnitude(x, n_fft), _magnitude(y, n_fft)
         weight = a_weighting(torch.fft.rfftfreq(n_fft, 1 / sample_rate, device=x.device))[:, None]
@@ -63,13 +70,28 @@ def spectral_losses(reference: torch.Tensor, estimate: torch.Tensor, *, sample_r
             bank = torchaudio.functional.melscale_fbanks(
                 n_fft // 2 + 1, 0.0, sample_rate / 2, 80, sample_rate, norm="slaney", mel_scale="slaney"
             ).to(x)
-            bands_a, bands_b = (torch.log((m.square().mT @ bank).clamp_min(1e-8)) for m in (a, b))
-            mel = (bands_a - bands_b).abs().mean(dim=(1, 2, 3))
+            powers = [m.square().mT @ bank for m in (a, b)]  # [batch views frames bands]
+            mel = _log_difference(*powers, floor=torch.full_like(level, LEAST_POWER))
+            quiet = (powers[0].mean(dim=(1, 2, 3)) * LEAST_SHARE).clamp_min(LEAST_POWER)
+            level = _log_difference(*(_averaged_over_frames(power) for power in powers), floor=quiet)
     return {
         "convergence": torch.stack(convergence).mean(0),
         "log_magnitude": torch.stack(log_magnitude).mean(0),
         "mel": mel,
+        "level": level,
     }
+
+
+def _log_difference(one: torch.Tensor, other: torch.Tensor, *, floor: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of the natural logs of two powers [batch …], none below `floor` [batch]; [batch]."""
+    one, other = (torch.maximum(power.flatten(1), floor[:, None]) for power in (one, other))
+    return (one.log() - other.log()).abs().mean(1)
+
+
+def _averaged_over_frames(power: torch.Tensor) -> torch.Tensor:
+    """[batch views frames bands] → means over LEVEL_FRAMES frames (all where they are fewer), a quarter apart."""
+    frames = min(LEVEL_FRAMES, power.shape[2])
+    return F.avg_pool2d(power, (frames, 1), stride=(max(1, frames // 4), 1))
 
 
 def reconstruction_losses(

@@ -154,6 +154,23 @@ class PocketCodec(LatentCodec):
         mid = tile.repeat(1, 1, copies)[..., : self.hop_samples]
         return torch.cat([mid, mid * self.side_signs], dim=-1)
 
+    @torch.no_grad()
+    def raise_bins(self, gains: torch.Tensor) -> None:
+        """From now on the decoder gives each coefficient, mid and side, this much louder: gains [2·hop], above 0.
+
+        In the weights, so that nothing of it has to be carried beside them; the encoder and its latents stay.
+        """
+        count = len(self.bin_scale)
+        if gains.shape != (count,) or not bool((gains > 0).all()):
+            raise ValueError(f"{count} gains above 0, not {list(gains.shape)}")
+        linear, out = self.decoder_linear, self.decoder_out
+        linear.weight *= gains[:, None]
+        out.weight[:count] *= gains[:, None]
+        out.bias[:count] *= gains
+        # Copies are flattened to unit level over nine bins, which undoes gains that change slowly from bin to bin: how
+        # loud they are is decoded.
+        out.bias[count:] += gains.log()
+
     # -- any length
 
     def heard_frames(self, first: int, stop: int) -> tuple[int, int]:
@@ -161,21 +178,20 @@ class PocketCodec(LatentCodec):
 
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
         frames = self.frames(waveform.shape[-1])
-        waveform = F.pad(waveform, (0, frames * self.hop_samples - waveform.shape[-1]))
-        parts = [
-            self.encode_frames(waveform[..., low * self.hop_samples : high * self.hop_samples])[..., keep]
-            for low, high, keep in self._windows(frames)
-        ]
-        return torch.cat(parts, dim=-1)
+        latents = waveform.new_empty(len(waveform), self.latent_dim, frames)
+        for low, high, keep in self._windows(frames):
+            heard = waveform[..., low * self.hop_samples : high * self.hop_samples]
+            heard = F.pad(heard, (0, (high - low) * self.hop_samples - heard.shape[-1]))
+            latents[..., low + keep.start : low + keep.stop] = self.encode_frames(heard)[..., keep]
+        return latents
 
     def decode_raw(self, latents: torch.Tensor, samples: int) -> torch.Tensor:
-        parts = [
-            self.decode_frames(latents[..., low:high])[
-                ..., keep.start * self.hop_samples : keep.stop * self.hop_samples
-            ]
-            for low, high, keep in self._windows(latents.shape[-1])
-        ]
-        return torch.cat(parts, dim=-1)[..., :samples]
+        waveform = latents.new_empty(len(latents), self.channels, samples)
+        for low, high, keep in self._windows(latents.shape[-1]):
+            start, stop = ((low + frame) * self.hop_samples for frame in (keep.start, keep.stop))
+            decoded = self.decode_frames(latents[..., low:high])[..., keep.start * self.hop_samples :]
+            waveform[..., start:stop] = decoded[..., : min(stop, samples) - start]
+        return waveform
 
     def _windows(self, frames: int) -> list[tuple[int, int, slice]]:
         """Windows that cover `frames`: first frame, last frame + 1 (both with context), and the part to keep."""

@@ -26,6 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, metavar="N", help="default solver steps (default: as they are)")
     parser.add_argument("--sigma", type=float, metavar="S", help="default sigma (default: as it is)")
     parser.add_argument("--guidance", type=float, metavar="G", help="default guidance (default: as it is)")
+    parser.add_argument(
+        "--reference-guidance",
+        type=float,
+        metavar="G",
+        help="default guidance where a reference is given (default: as it is, or --guidance)",
+    )
     parser.add_argument("--spread", type=float, metavar="X", help="default spread (default: as it is)")
     parser.add_argument(
         "--pairs",
@@ -69,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     wishes = {name: getattr(options, name) for name in ("steps", "sigma", "guidance", "spread")}
     chosen = VocalRestylePipeline(**parts, sampling=sampling, training=training).settings(**wishes)
     defaults = {name: getattr(chosen, name) for name in wishes}
+    if options.reference_guidance is not None:
+        pipeline.settings(guidance=options.reference_guidance)  # has to be possible
+        defaults["reference_guidance"] = options.reference_guidance
     bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)
     with made_folders([out.parent]):
         fresh = out.with_name(f".{secrets.token_hex(8)}.tmp")

@@ -57,6 +57,7 @@ class ReconstructionSection(Section):
     convergence: NonNegativeFloat
     log_magnitude: NonNegativeFloat
     mel: NonNegativeFloat
+    level: NonNegativeFloat = 0.0
 
 
 class AdversarialSection(Section):
@@ -71,6 +72,7 @@ class CodecTrainingSection(Section):
     batch_size: Positive
     crop_s: PositiveFloat
     latent_noise: NonNegativeFloat
+    level_share: Probability = 0.0
     save_every: Positive
     keep: Positive
     workers: NonNegative
@@ -80,7 +82,7 @@ class CodecTrainingSection(Section):
 class CodecValidationSection(Section):
     every: Positive
     batches: Positive
-    best: Literal["val_waveform", "val_convergence", "val_log_magnitude", "val_mel"]
+    best: Literal["val_waveform", "val_convergence", "val_log_magnitude", "val_mel", "val_level"]
 
 
 class CodecConfig(Section):

@@ -23,6 +23,7 @@ from restyler.building import read_pocket_codec
 from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder, replace_folder
 from restyler.codec_config import CodecConfig, FineTuneSection
 from restyler.codec_data import ExcerptStream, excerpt_streams
+from restyler.codec_levels import lacking_gains
 from restyler.codec_start import latent_statistics, start_from_principal_components
 from restyler.environment import environment
 from restyler.export import STEP
@@ -239,10 +240,14 @@ class CodecTask:
             return
         with self.optimisation.averaged():
             exported = copy.deepcopy(self.codec)  # its statistics are no part of the training state
-        if not self.frozen:  # else they would become another codec's latents
+        share = self.config.training.level_share
+        if not self.frozen or share:
             plain = self.training.without_augmentation()
             batches = [plain.batch(number).to(self.accelerator.device) for number in range(STATISTICS_BATCHES)]
+        if not self.frozen:  # else they would become another codec's latents
             exported.set_statistics(*latent_statistics(exported, batches))
+        if share:
+            exported.raise_bins(lacking_gains(exported, batches) ** share)
 
         def write(fresh: Path) -> None:
             exported.save_pretrained(fresh)

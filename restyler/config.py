@@ -136,6 +136,7 @@ class SpectralSection(Section):
     convergence: NonNegativeFloat
     log_magnitude: NonNegativeFloat
     mel: NonNegativeFloat
+    level: NonNegativeFloat = 0.0
 
 
 class DropoutSection(Section):

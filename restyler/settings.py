@@ -32,6 +32,7 @@ class SamplingDefaults(BaseModel):
     draws: how the controls are distributed over the training pairs of each style, and under NO_STYLE over all of them,
         jointly with features of their takes; empty where a model doesn't say.
     spread: how far, by default, controls that are not told are spread over the mixes; 0: they stay untold.
+    reference_guidance: the default where a reference is given; None: `guidance`, as without one.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,6 +46,7 @@ class SamplingDefaults(BaseModel):
     controls: dict[str, tuple[float, Annotated[float, Field(gt=0)]]]
     draws: dict[str, JointNormal] = {}
     spread: Annotated[float, Field(ge=0, le=HIGHEST_SPREAD)] = 0.0
+    reference_guidance: Annotated[float, Field(ge=0, le=HIGHEST_GUIDANCE)] | None = None
 
     @model_validator(mode="after")
     def _draws_fit(self) -> Self:
@@ -56,6 +58,10 @@ class SamplingDefaults(BaseModel):
         if self.spread and not self.draws:
             raise ValueError("a spread needs draws")
         return self
+
+    def guidance_for(self, *, referred: bool) -> float:
+        """The default guidance. referred: whether a reference is given."""
+        return self.reference_guidance if referred and self.reference_guidance is not None else self.guidance
 
     def reach(self, control: str) -> tuple[float, float]:
         """Lowest and highest value of a control, in its own unit."""

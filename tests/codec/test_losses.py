@@ -25,6 +25,7 @@ def test_a_gain_is_read_off_exactly():
     ln2 = torch.full((2,), 2.0).log()
     torch.testing.assert_close(losses["log_magnitude"], ln2, rtol=1e-3, atol=0)
     torch.testing.assert_close(losses["mel"], 2 * ln2, rtol=1e-3, atol=0)
+    torch.testing.assert_close(losses["level"], 2 * ln2, rtol=1e-3, atol=0)
     torch.testing.assert_close(losses["convergence"], torch.ones(2), rtol=0.05, atol=0)
     torch.testing.assert_close(losses["waveform"], torch.full((2,), (2 / torch.pi) ** 0.5), rtol=0.02, atol=0)
 
@@ -50,6 +51,19 @@ def test_a_lost_side_signal_is_seen():
     x = noise(6)
     mono = x.mean(1, keepdim=True).repeat(1, 2, 1)
     assert spectral_losses(x, mono, sample_rate=48_000)["log_magnitude"].min() > 1.0
+
+
+def test_the_level_wants_the_right_energy_of_noise_and_convergence_less():
+    """Noise in place of another noise."""
+    x, y = noise(9, samples=96_000), noise(10, samples=96_000)
+    gains_db = torch.arange(-6.0, 3.0)
+    losses = [spectral_losses(x, y * 10 ** (float(gain) / 20), sample_rate=48_000) for gain in gains_db]
+    best = {
+        name: float(gains_db[torch.stack([one[name].mean() for one in losses]).argmin()])
+        for name in ("level", "convergence")
+    }
+    assert best["level"] == 0.0
+    assert best["convergence"] < -1.5
 
 
 def test_matched_level_is_one_gain():

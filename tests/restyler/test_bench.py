@@ -98,6 +98,7 @@ def test_a_bundle_is_half_the_size_and_sounds_the_same(model, vocal, card, tmp_p
     whole, half = VocalRestylePipeline.from_pretrained(model), VocalRestylePipeline.from_pretrained(out)
     assert half.defaults.steps == 3 and type(half.scheduler).__name__ == "FlowMatchHeunDiscreteScheduler"
     assert half.defaults.sigma == whole.defaults.sigma
+    assert half.defaults.guidance_for(referred=True) == whole.defaults.guidance  # as there
     half.scheduler = whole.scheduler
     take = vocal(1, 48_000)
     mixes = [pipeline(take, seeds=[1], steps=2) for pipeline in (whole, half)]
@@ -105,10 +106,18 @@ def test_a_bundle_is_half_the_size_and_sounds_the_same(model, vocal, card, tmp_p
     assert 10 * torch.log10(error) < -35
 
 
+def test_a_bundle_can_follow_references_as_it_does_not_follow_styles(model, card, tmp_path):
+    chosen = ["--guidance", "2", "--reference-guidance", "0.5"]
+    assert bundle.main([str(model), str(tmp_path / "bundle"), "--card", str(card), *chosen]) == 0
+    defaults = VocalRestylePipeline.from_pretrained(tmp_path / "bundle").defaults
+    assert [defaults.guidance_for(referred=referred) for referred in (False, True)] == [2.0, 0.5]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--steps", "0"], "steps"),
+        (["--reference-guidance", "21"], "guidance: 0 to 20"),
         (["--sigma", "9"], "sigma"),
         (["--scheduler", "none"], "unknown sampler"),
         (["--card", "absent.md"], "absent.md"),

@@ -194,7 +194,7 @@ def test_sdr_is_known():
 
 
 def test_training_improves_resumes_exactly_and_exports(sounds, tmp_path):
-    config = load(sounds, "training.steps=8", "training.save_every=4")
+    config = load(sounds, "training.steps=8", "training.save_every=4", "training.level_share=0")
     assert train_codec(config, tmp_path / "whole") == 0
     whole = weights(tmp_path / "whole", 8)
     # The same run, its last four steps lost to a crash: they are done again, to the same bits.
@@ -219,6 +219,19 @@ def test_training_improves_resumes_exactly_and_exports(sounds, tmp_path):
         ]
     expected = float(torch.cat([terms["log_magnitude"] for terms in heard]).mean())
     assert rows(tmp_path / "whole", "val_log_magnitude")[-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_the_decoder_lacks_in_level_is_made_up_for_in_the_export_alone(sounds, tmp_path):
+    task = trained(load(sounds), 0)
+    for share in (0.0, 0.5, 1.0):
+        task.config.training.__dict__["level_share"] = share
+        task.export(tmp_path / f"{share}", 0)
+    none, half, whole = (PocketCodec.from_pretrained(tmp_path / f"{share}") for share in (0.0, 0.5, 1.0))
+    gains = [one.decoder_linear.weight.norm(dim=1) / none.decoder_linear.weight.norm(dim=1) for one in (half, whole)]
+    torch.testing.assert_close(gains[0].square(), gains[1], rtol=1e-3, atol=0)
+    assert gains[1].max() > 1.1
+    assert none.fingerprint() == whole.fingerprint()
+    assert torch.equal(none.decoder_linear.weight, task.codec.decoder_linear.weight)
 
 
 def test_a_codec_learns_what_it_hears_again_and_again(sounds):
