@@ -9,6 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,8 @@ def read(path: str | Path) -> Waveform:
     see `audio.containers`.
     """
     with _opened(path) as source:
-        frames = np.concatenate(list(_blocks(source, _shown(path))))
-        return Waveform(torch.from_numpy(frames.T.copy()), source.samplerate)
+        samples = np.concatenate([frames.T for frames in _blocks(source, _shown(path))], axis=1)
+        return Waveform(torch.from_numpy(samples), source.samplerate)
 
 
 def read_stretch(path: str | Path, start_s: float, stop_s: float) -> Waveform:
@@ -63,6 +64,26 @@ def read_stretch(path: str | Path, start_s: float, stop_s: float) -> Waveform:
         frames = source.read(stop - start, dtype="float32", always_2d=True)
         _check_samples(frames, name)
         return Waveform(torch.from_numpy(frames.T.copy()), source.samplerate)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an audio file says of itself; nothing of it is proven before it has been read."""
+
+    sample_rate_hz: int
+    channels: int
+    frames: int
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.sample_rate_hz
+
+
+def header(path: str | Path) -> Header:
+    """The header of a file, checked as `read` does, before any sample is decoded. Raises InputError where it does."""
+    with _opened(path) as source:
+        _check_header(source, _shown(path))
+        return Header(source.samplerate, source.channels, source.frames)
 
 
 def duration_s(path: str | Path) -> float:
@@ -170,7 +191,8 @@ def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str]) -> None
     if path.suffix.lower() not in SUFFIX_FORMATS:
         raise ValueError(f"{_shown(path)}: the suffix is one of {', '.join(SUFFIX_FORMATS)}")
     samples = waveform.samples.numpy(force=True)
-    if samples.size == 0 or not bool((np.abs(samples) <= 1.0).all()):  # NaN is not <= 1 either
+    blocks = [samples[:, start : start + READ_BLOCK_FRAMES] for start in range(0, samples.shape[1], READ_BLOCK_FRAMES)]
+    if not blocks or not all(bool((np.abs(block) <= 1.0).all()) for block in blocks):  # NaN is not <= 1 either
         raise ValueError(f"{_shown(path)}: there must be samples, finite and within ±1.0")
     comment = json.dumps(tags, separators=(",", ":"))
     if len(comment) > MAX_TAG_BYTES:
@@ -182,8 +204,9 @@ def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str]) -> None
     ) as sink:
         sink.software = SOFTWARE
         sink.comment = comment
-        sink.write(samples.T)
-    write_bytes_atomic(path, encoded.getvalue())
+        for block in blocks:
+            sink.write(block.T)
+    write_bytes_atomic(path, encoded.getbuffer())
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
@@ -214,7 +237,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
     write_bytes_atomic(path, text.encode())
 
 
-def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
     """Writes a file that is at every moment the old one, the new one, or absent; never half of one.
 
     The bytes go to a hidden file in the same folder, to disk, and only then under the name. Raises InputError where

@@ -64,6 +64,21 @@ def settings_text(style: str, steps: Sequence[Step], rendered: Rendered, *, fold
     at = folder.resolve()
     told = {name: value for name, value in vars(rendered).items() if value is not None}
     tree = {"rendered": told, "styles": {style: [_node(step, at) for step in steps]}}
+    return _text(tree)
+
+
+def with_raw(text: str, raw: str) -> str:
+    """Settings as `settings_text` made them, for a folder from which `raw` leads to the take; nothing else changes.
+
+    Raises InputError for a text that is none.
+    """
+    tree = parse(text, "the settings of a mix")
+    if not isinstance(tree, dict) or not isinstance(tree.get("rendered"), dict):
+        raise InputError("the settings of a mix have a section «rendered»")
+    return _text({**tree, "rendered": {**tree["rendered"], "raw": raw}})
+
+
+def _text(tree: dict[str, Any]) -> str:
     return HEADER + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

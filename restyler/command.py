@@ -10,7 +10,8 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TextIO
 
 BAD_INPUT = 2
@@ -19,6 +20,7 @@ READER_GONE = 141  # 128 + SIGPIPE
 QUIETEST_LUFS = -60  # of takes and mixes: the gate of loudness at −70 LUFS would cut into what is quieter
 
 DEFAULT_PEAK_DBTP = -1.0  # true peak of mixes: what streaming services ask for
+LONGEST_TAIL_S = 30.0
 LOWEST_PEAK_DBTP = -20
 
 
@@ -105,34 +107,34 @@ class _Stdout:
         return getattr(self._stream, name)
 
 
-def integer(lowest: int, highest: int) -> Callable[[str], int]:
+@dataclass(frozen=True)
+class Range:
+    """An argument type: a number from `lowest` to `highest`, both included; never NaN. kind: int or float."""
+
+    kind: type[int] | type[float]
+    lowest: float
+    highest: float
+
+    def __call__(self, text: str) -> int | float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = None
+        if value is None or not self.lowest <= value <= self.highest:
+            if self.kind is int:
+                raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {self.lowest} to {self.highest}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {self.lowest:g} to {self.highest:g}")
+        return value
+
+
+def integer(lowest: int, highest: int) -> Range:
     """An argument type: a whole number from `lowest` to `highest`, both included."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
-        return value
-
-    return parse
+    return Range(int, lowest, highest)
 
 
-def number(lowest: float, highest: float) -> Callable[[str], float]:
+def number(lowest: float, highest: float) -> Range:
     """An argument type: a number from `lowest` to `highest`, both included; never NaN."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = None
-        if value is None or not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest:g} to {highest:g}")
-        return value
-
-    return parse
+    return Range(float, lowest, highest)
 
 
 def assignment(text: str) -> tuple[str, float]:

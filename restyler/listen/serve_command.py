@@ -11,11 +11,8 @@ server with HTTPS before it.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from restyler.command import Parser, command, integer, shown
 
@@ -58,20 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"serving {shown(options.test)} at {address}; the links' tokens: {shown(options.test / LINKS)}", flush=True
         )
 
-    with _terminable():
+    from restyler.web_server import terminable
+
+    with terminable():
         serve(options.test, host=options.host, port=options.port, webmushra=options.webmushra, ready=ready)
     return 0
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the server in good order, with exit code 0."""
-
-    def leave(_number: int, _frame: Any) -> None:
-        raise SystemExit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

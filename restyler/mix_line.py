@@ -1,0 +1,29 @@
+"""The line of a terminal about one finished mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from restyler.command import shown
+
+
+def mix_line(
+    path: Path,
+    *,
+    seed: str,
+    styles: Mapping[str, float],
+    drawn: Mapping[str, float],
+    loudness_lufs: float,
+    true_peak_dbtp: float,
+    ceiling_dbtp: float | None,
+    guards: str = "",
+) -> str:
+    """ceiling_dbtp: the peak that kept the mix from the wanted loudness; None where none did. guards: what they did or
+    found, `guards.Verdict.note`."""
+    levels = f"{loudness_lufs:.1f} LUFS, {true_peak_dbtp:.1f} dBTP"
+    ceiling = None if ceiling_dbtp is None else f"the peak ceiling of {ceiling_dbtp:g} dBTP wins"
+    note = "" if ceiling is None else f" (quieter than wanted: {ceiling})"
+    style = "".join(f"  {name}" + (f" {share:.0%}" if share < 1 else "") for name, share in styles.items())
+    changed = "".join(f"  {name.removesuffix('_db')} {value:+.1f} dB" for name, value in drawn.items())
+    return f"{shown(path)}  seed {seed}{style}{changed}  {levels}{note}" + (f" ({guards})" if guards else "")
