@@ -23,7 +23,9 @@ test: lint
 
 bench: environment
 	@$(BIN) restyler.bench
+	@$(BIN) restyler.bench_speed
 	@$(BIN) restyler.bench_prepare
+	@$(BIN) restyler.bench_long
 
 bench-quality: environment
 	@scripts/bench_quality.sh

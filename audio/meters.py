@@ -80,6 +80,11 @@ class LoudnessMeter:
         )
         self._power.feed(np.einsum("cs,cs->s", weighted, weighted) * (2 / len(samples)))
 
+    def step_powers(self) -> np.ndarray:
+        """K-weighted power of all that was fed, as BS.1770-4 adds the channels (a mono signal counts as two), in steps
+        of 0.1 s; the last may be shorter. [steps]"""
+        return self._power.sums() / self._power.lengths()
+
     def lufs(self) -> float:
         """Loudness of all that was fed; −inf where every gating block lies under the absolute gate."""
         sums, samples = self._power.sums(), self._power.samples

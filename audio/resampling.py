@@ -16,6 +16,7 @@ KAISER_BETA = 14.769656459379492
 MAX_TABLE_TAPS = 1 << 20  # of torchaudio's table of all phases; 48 kHz from 44.1 kHz has 45 000
 POLYNOMIAL_DEGREE = 11
 BLOCK_SAMPLES = 1 << 16
+TABLE_BLOCK_SAMPLES = 1 << 20
 
 
 def resample(samples: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tensor:
@@ -28,10 +29,28 @@ def resample(samples: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tenso
     up, down = new_rate // divisor, old_rate // divisor
     if up * (down + 2 * ZERO_CROSSINGS * max(1, down // up)) > MAX_TABLE_TAPS:
         return resample_by_polynomials(samples, old_rate, new_rate)
+    # Block by block: the table's convolution takes several times the signal's memory. Blocks begin where input and
+    # output samples coincide, and see as much around them as the kernel reaches.
+    reach = down * math.ceil((ZERO_CROSSINGS * max(1.0, down / up) / ROLLOFF + 1) / down + 1)
+    block = down * max(1, TABLE_BLOCK_SAMPLES // down)
+    length = -(-samples.shape[-1] * up // down)
+    out = samples.new_empty(*samples.shape[:-1], length)
+    for start in range(0, samples.shape[-1], block):
+        heard_from = max(0, start - reach)
+        heard = samples[..., heard_from : start + block + reach]
+        # One step of silence more: torchaudio rounds the length in single precision, at times one sample too short.
+        piece = _by_table(torch.nn.functional.pad(heard, (0, down)), up, down)
+        at, end = start // down * up, min(length, (start + block) // down * up)
+        skip = (start - heard_from) // down * up
+        out[..., at:end] = piece[..., skip : skip + end - at]
+    return out
+
+
+def _by_table(samples: torch.Tensor, up: int, down: int) -> torch.Tensor:
     return torchaudio.functional.resample(
         samples,
-        old_rate,
-        new_rate,
+        down,
+        up,
         lowpass_filter_width=ZERO_CROSSINGS,
         rolloff=ROLLOFF,
         resampling_method="sinc_interp_kaiser",

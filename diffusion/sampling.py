@@ -16,6 +16,8 @@ from diffusion.windows import Window, plan_windows
 
 Scheduler: TypeAlias = FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler | DPMSolverMultistepScheduler
 
+FRAMES_AT_ONCE = 4096
+
 _SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "euler": FlowMatchEulerDiscreteScheduler,
     "heun": FlowMatchHeunDiscreteScheduler,
@@ -99,11 +101,15 @@ def sample(
     levels = None if sigma is None else torch.as_tensor(sigma, dtype=raw.dtype, device=raw.device).expand(batch)
     windows = plan_windows(frames, window_frames, context_frames)
     z = denoiser.start(raw, levels, noise)
+    del noise  # a whole field: long takes have none to spare
     for i, timestep in enumerate(solver.timesteps):
         # The time comes from the solver's sigmas: some solvers round their timesteps to integers.
         t = solver.sigmas[i].to(raw.device).expand(batch)
         estimate = _blended_estimate(denoiser, z, t, levels, conditions, guidance, windows, progress)
-        z = solver.step(velocity(z, estimate, t), timestep, z, return_dict=False)[0]
+        for start in range(0, frames, FRAMES_AT_ONCE):  # in the estimate's place: a long take has no memory to spare
+            part = slice(start, start + FRAMES_AT_ONCE)
+            estimate[..., part] = velocity(z[..., part], estimate[..., part], t)
+        z = solver.step(estimate, timestep, z, return_dict=False)[0]
     return z
 
 

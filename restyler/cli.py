@@ -12,9 +12,12 @@ from restyler.command import command
 COMMANDS = {
     "demo": ("restyler.demo", "sing a demo take and restyle it into four different mixes"),
     "sample": ("restyler.sample", "restyle raw vocal takes"),
+    "remote": ("restyler.remote", "restyle raw vocal takes by a service on this or another machine"),
     "styles": ("restyler.styles", "list the styles of a model"),
     "evaluate": ("restyler.evaluate.command", "score a model or rendered files against finished mixes"),
     "listen": ("restyler.listen.command", "design, serve and analyse listening tests"),
+    "serve": ("restyler.serving.command", "serve a model: a page and an HTTP API"),
+    "keys": ("restyler.serving.keys_command", "make, list and revoke keys of the service"),
     "train": ("restyler.train", "train on pairs of raw takes and mixes"),
     "prepare": ("restyler.prepare.command", "make a training set of latents from raw takes and finished mixes"),
     "join": ("restyler.join", "make one folder of pairs from several"),

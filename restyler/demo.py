@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from restyler.command import Parser, command, shown
 
@@ -33,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from audio.io import write, write_text_atomic
+    from audio.io import write
     from audio.singing import demo_take
     from restyler.model_folder import BUNDLED
     from restyler.progress import progress_bar
     from restyler.rendering import load_model, model_name, render
-    from restyler.report import Version, report_html
+    from restyler.report_take import TakeReport
     from restyler.settings import ANY_STYLE
     from restyler.takes import made_folders
 
@@ -50,14 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     take = demo_take(pipeline.codec.sample_rate)
     tags = {"what": MIX, "model": model_name(folder)}
     settings = pipeline.settings(style=ANY_STYLE if pipeline.styles else None)
-    versions = [Version("Raw take", take.stereo())]
+    lead = f"Sung and restyled by vocal-restyler · model {tags['model']}"
+    report = TakeReport(page, "One take, four mixes", take, count=VARIATIONS, lead=lead)
     with made_folders([chosen.out]), progress_bar("four mixes") as progress:
         write(take_file, take, tags={"what": TAKE})
-        for mix in render(pipeline, take, settings, seeds=range(VARIATIONS), paths=paths, tags=tags, progress=progress):
+        wanted: dict[str, Any] = {"seeds": range(VARIATIONS), "paths": paths, "tags": tags}
+        # Of each seed its own mix, with what the guards say of it: a demo shows the model as it is.
+        for mix in render(pipeline, take, settings, **wanted, progress=progress, resampled=False):
             tqdm.write(mix.line())
-            versions.append(Version(f"Mix {mix.seed:02d}", mix.waveform, {"seed": str(mix.seed), **mix.chosen}))
-    lead = f"Sung and restyled by vocal-restyler · model {tags['model']}"
-    write_text_atomic(page, report_html("One take, four mixes", lead, versions))
+            report.add(mix)
+    report.write()
     print(f"{shown(take_file)}  the raw take\n{shown(page)}  open this page to compare them")
     return 0
 

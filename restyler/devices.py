@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 
 from audio.errors import InputError
@@ -19,3 +22,8 @@ def pick_device(name: str) -> torch.device:
     if name not in there:
         raise InputError(f"device {name!r} is not there (allowed here: auto, {', '.join(there)})")
     return torch.device(name)
+
+
+def finished_work(device: torch.device) -> Callable[[], None]:
+    """What waits until all that was asked of a device is done, for a `Stopwatch`; a CPU is done when it is asked."""
+    return functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None

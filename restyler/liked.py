@@ -14,7 +14,7 @@ from typing import Any
 from audio.errors import InputError
 from audio.io import read_tags
 from audio.waveform import Waveform
-from restyler.command import LOWEST_PEAK_DBTP, QUIETEST_LUFS, shown
+from restyler.command import LONGEST_TAIL_S, LOWEST_PEAK_DBTP, QUIETEST_LUFS, shown
 from restyler.noise import Seed, Walk, parse_seed, toward
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sample_plan import references_text
@@ -22,12 +22,14 @@ from restyler.settings import Settings
 from restyler.telling import Told, between
 from restyler.way_names import WAYS
 
+GUARDED = {"on": True, "off": False}  # by what a comment says
+
 
 @dataclass(frozen=True)
 class Liked:
     """What stands in the comment of a mix. settings: without style; its controls are those that no seed drew.
 
-    told, seed: of this one mix. references: the tags about references, as `reference_tags` writes them.
+    told, seed: of this one mix. references: its tags about references, as `reference_tags` writes them.
     """
 
     path: Path
@@ -39,6 +41,8 @@ class Liked:
     lufs: float | None
     peak_dbtp: float
     way: str
+    guarded: bool = False
+    tail_s: float = 0.0
 
     @property
     def next_seed(self) -> int:
@@ -96,7 +100,7 @@ def read_liked(path: Path, pipeline: VocalRestylePipeline, *, model: str, take: 
         return _liked(path, tags, pipeline)
     except InputError as error:
         raise InputError(f"{shown(path)}: {error}") from None
-    except (KeyError, ValueError, SyntaxError, TypeError) as error:
+    except (KeyError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise InputError(f"{shown(path)}: its comment is not as this version writes it ({error})") from None
 
 
@@ -122,9 +126,13 @@ def _liked(path: Path, tags: Mapping[str, str], pipeline: VocalRestylePipeline) 
         raise ValueError(f"strength {strength}, peak {peak} dBTP, render {way}")
     if lufs is not None and not QUIETEST_LUFS <= lufs <= 0:
         raise ValueError(f"{lufs} LUFS")
+    guarded = GUARDED[tags.get("guard", "off")]  # before there were guards, no tag told of them
+    tail_s = float(tags.get("tail", "0"))
+    if not 0 <= tail_s <= LONGEST_TAIL_S:
+        raise ValueError(f"tail {tail_s} s")
     references = {name: tags[name] for name in ("reference", "reference_sha256") if name in tags}
     seed = parse_seed(tags["seed"])
-    return Liked(path, settings, Told(styles, values), seed, references, strength, lufs, peak, way)
+    return Liked(path, settings, Told(styles, values), seed, references, strength, lufs, peak, way, guarded, tail_s)
 
 
 def styles_of(text: str | None, known: Collection[str]) -> dict[str, float]:
@@ -148,6 +156,11 @@ def reference_tags(references: Sequence[tuple[Path, float]]) -> dict[str, str]:
         return {}
     digests = " ".join(f"{file_digest(path)}={weight!r}" for path, weight in references)
     return {"reference": references_text(references), "reference_sha256": digests}
+
+
+def same_references(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether tags of `reference_tags` tell of the same files and weights, whatever the files are called now."""
+    return one.get("reference_sha256") == other.get("reference_sha256")
 
 
 def file_digest(path: Path) -> str:

@@ -11,8 +11,9 @@ import torch
 
 from audio.errors import InputError
 
-MOST_TURNS = 16  # what stands in a file's comment has to fit into it
+MOST_TURNS = 8  # what stands in a file's comment has to fit into it
 HIGHEST_SEED = 2**63 - 1
+TRIES_APART = 10**9  # of seeds tried in place of one: far from those that anybody counts to, and still readable
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ def toward(seed: Seed, other: int, part: float) -> Seed:
     return Walk(walk.seed, (*walk.turns, (other, part)))
 
 
+def another(seed: Seed, number: int) -> Seed:
+    """The seed to try in place of one whose mix is no good. number: of the try, from 1 on; each gives another seed.
+
+    Of a walk, the last seed that it turned to is replaced: it stays as near to where it came from.
+    """
+    if isinstance(seed, int):
+        return seed + number * TRIES_APART
+    *kept, (last, part) = seed.turns
+    return Walk(seed.seed, (*kept, (last + number * TRIES_APART, part)))
+
+
 def start_of(seed: Seed) -> int:
     """The plain seed, or the one that a walk starts at."""
     return seed.seed if isinstance(seed, Walk) else seed
@@ -67,14 +79,28 @@ def parse_seed(text: str) -> Seed:
     return Walk(int(first), tuple(turns)) if turns else int(first)
 
 
-def noise(seed: Seed, shape: Sequence[int]) -> torch.Tensor:
-    """The standard normal field of a seed, from a CPU generator of its own, or what a walk leads to."""
+def noise(seed: Seed, shape: Sequence[int], tail_frames: int = 0) -> torch.Tensor:
+    """The standard normal field of a seed, from a CPU generator of its own, or what a walk leads to.
+
+    shape: [… frames]. The last `tail_frames` are drawn after all the others, which are what they are without a tail.
+    """
     if not isinstance(seed, Walk):
-        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
-    field = noise(seed.seed, shape)
+        *rows, frames = shape
+        generator = torch.Generator().manual_seed(seed)
+        field = torch.randn(*rows, frames - tail_frames, generator=generator)
+        return torch.cat([field, torch.randn(*rows, tail_frames, generator=generator)], -1) if tail_frames else field
+    field = noise(seed.seed, shape, tail_frames)
     for other, part in seed.turns:
-        field = slerp(field, noise(other, shape), part)
+        field = slerp(field, noise(other, shape, tail_frames), part)
     return field
+
+
+def noise_fields(seeds: Sequence[Seed], shape: Sequence[int], tail_frames: int = 0) -> torch.Tensor:
+    """`noise` of each seed, [seeds, *shape]."""
+    fields = torch.empty(len(seeds), *shape)
+    for field, seed in zip(fields, seeds, strict=True):
+        field.copy_(noise(seed, shape, tail_frames))
+    return fields
 
 
 def slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:

@@ -26,19 +26,30 @@ GAP_PIXELS = 4  # between spectrograms that are stacked
 COLOURS = ((6, 6, 18), (38, 18, 74), (92, 26, 110), (158, 42, 100), (217, 78, 72), (246, 143, 64), (252, 214, 140))
 
 
-def envelope_path(samples: Array, peak: float) -> str:
-    """SVG path in a box of 600 × 100: the left channel's |peak| per column upwards, the right channel's downwards.
-
-    samples: [2 samples]; `peak` (linear) reaches the edge of the box.
-    """
+def envelope_heights(samples: Array) -> Array:
+    """Highest |sample| per column, [2 columns]; samples: [2 samples]."""
     length = samples.shape[1]
     columns = min(ENVELOPE_COLUMNS, length)
     starts = np.arange(columns) * length // columns
-    heights = np.maximum.reduceat(np.abs(samples), starts, axis=1) / peak * 50
-    x = np.arange(columns) * ENVELOPE_COLUMNS / columns
-    up = [f"{a:.0f} {50 - b:.1f}" for a, b in zip(x, heights[0], strict=True)]
-    down = [f"{a:.0f} {50 + b:.1f}" for a, b in zip(x, heights[1], strict=True)]
+    return np.asarray(np.maximum.reduceat(np.abs(samples), starts, axis=1))
+
+
+def envelope_path(heights: Array, peak: float) -> str:
+    """SVG path in a box of 600 × 100 of `envelope_heights`: the left channel upwards, the right channel downwards;
+    `peak` (linear) reaches the edge of the box."""
+    scaled = heights / peak * 50
+    x = np.arange(scaled.shape[1]) * ENVELOPE_COLUMNS / scaled.shape[1]
+    up = [f"{a:.0f} {50 - b:.1f}" for a, b in zip(x, scaled[0], strict=True)]
+    down = [f"{a:.0f} {50 + b:.1f}" for a, b in zip(x, scaled[1], strict=True)]
     return "M" + "L".join(up + down[::-1]) + "Z"
+
+
+def curve_path(values_db: Array, *, top_db: float, range_db: float) -> str:
+    """SVG path in a box of 600 × 100: values [points], evenly spaced, from the left edge to the right; `top_db` is the
+    upper edge, range_db below it the lower one, where what is lower stays."""
+    y = np.clip((top_db - values_db) / range_db, 0, 1) * 100
+    x = np.linspace(0, ENVELOPE_COLUMNS, len(y)) if len(y) > 1 else np.array([0.0])
+    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
 
 
 def spectrogram_db(samples: Array, sample_rate: int) -> Array:

@@ -21,11 +21,13 @@ from conditioning.conditioner import StyleConditioner
 from diffusion.denoiser import Denoiser
 from diffusion.sampling import Scheduler, count_estimates, prepare, sample
 from restyler.command import shown
+from restyler.encoded import EncodedTake, levelled
 from restyler.model_folder import check_manifest, check_weights, write_manifest
-from restyler.noise import Seed, noise
+from restyler.noise import Seed, noise_fields
 from restyler.progress import Progress, Work
 from restyler.saying import References, as_references, conditions, heard_in
 from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults, Settings
+from restyler.stopwatch import CODEC, DENOISER, Stopwatch
 from restyler.telling import Told, style_of, told
 
 
@@ -80,6 +82,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         guidance: float | None = None,
         sigma: float | None = None,
         spread: float | None = None,
+        referred: bool = False,
     ) -> Settings:
         """The caller's wishes, checked, over the model's defaults.
 
@@ -90,6 +93,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         sigma: how freely the mixes may differ, 0 … the denoiser's `sigma_max`.
         spread: 0 … 2, how far controls that are left out lie apart; 1 as in the training pairs of that style on takes
         like this one, 0: they are not told.
+        referred: whether a reference will be given too, for which guidance has a default of its own and spread has 0.
 
         Raises InputError for what is unknown or out of range.
         """
@@ -100,9 +104,9 @@ class VocalRestylePipeline(DiffusionPipeline):
             style=style,
             controls=dict(controls or {}),
             steps=defaults.steps if steps is None else steps,
-            guidance=defaults.guidance if guidance is None else guidance,
+            guidance=defaults.guidance_for(referred=referred) if guidance is None else guidance,
             sigma=defaults.sigma if sigma is None else sigma,
-            spread=defaults.spread if spread is None else spread,
+            spread=(0.0 if referred else defaults.spread) if spread is None else spread,
         )
         if style not in (None, ANY_STYLE):
             self.conditioner.style_index(style)
@@ -132,16 +136,13 @@ class VocalRestylePipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """One mix per seed, [seeds channels samples] at the codec's sample rate, on the CPU.
 
-        raw: the take, mono or stereo, any rate. reference: what `stream` accepts: with one the default spread is 0. The
-        others as in `settings` and `stream`. Raises InputError as they do.
+        raw: the take, mono or stereo, any rate. The others as in `settings` and `stream`. Raises InputError as they do.
         """
-        spread = 0.0 if spread is None and reference is not None else spread
         wishes: dict[str, Any] = {"steps": steps, "guidance": guidance, "sigma": sigma, "spread": spread}
-        settings = self.settings(style=style, controls=controls, **wishes)
+        settings = self.settings(style=style, controls=controls, referred=bool(as_references(reference)), **wishes)
         mixes = self.stream(raw, settings, seeds=seeds, reference=reference, max_batch=max_batch, progress=progress)
         return torch.stack(list(mixes))
 
-    @torch.no_grad()
     def stream(
         self,
         raw: Waveform,
@@ -153,41 +154,83 @@ class VocalRestylePipeline(DiffusionPipeline):
         max_batch: int,
         progress: Progress | None = None,
     ) -> Iterator[torch.Tensor]:
-        """Mixes one after the other, each [channels samples] as long as the take (resampled to the codec's rate).
+        """Mixes one after the other, each [channels samples] as long as the take (resampled to the codec's rate), at
+        the take's own level; the rest is as for `mixes`."""
+        watch = Stopwatch()
+        every = self.told(raw, settings, seeds) if said is None else said
+        take = self.encoded(raw)
+        gain = take.gain
+        options: dict[str, Any] = {"reference": reference, "max_batch": max_batch, "progress": progress}
+        for mix in self.mixes(take, settings, seeds=seeds, said=every, watch=watch, **options):
+            yield mix.div_(gain)
+            del mix
 
-        The take is brought to the training loudness, encoded once, and each mix is given the take's own level back.
+    def encoded(self, raw: Waveform, *, tail_s: float = 0.0, name: str = "the take") -> EncodedTake:
+        """A take, mono or stereo, at any rate, as `mixes` wants it. tail_s: silence after its end, in which the mixes
+        ring out. Raises InputError, which names it, where it is silent."""
+        raw = raw.resampled(self.codec.sample_rate)
+        loudness_lufs = integrated_loudness_lufs(raw)
+        if loudness_lufs == -float("inf"):
+            raise InputError(f"{name} is silent: all of it lies below -70 LUFS")
+        gain = 10 ** ((self.defaults.loudness_lufs - loudness_lufs) / 20)
+        tail_samples = round(tail_s * raw.sample_rate)
+        waveform = levelled(raw, gain, tail_samples)
+        return EncodedTake(waveform, self._encode(waveform), gain, loudness_lufs, tail_samples)
+
+    @torch.no_grad()
+    def mixes(
+        self,
+        take: EncodedTake,
+        settings: Settings,
+        *,
+        seeds: Sequence[Seed],
+        said: Sequence[Told],
+        reference: References = None,
+        max_batch: int,
+        progress: Progress | None = None,
+        watch: Stopwatch,
+    ) -> Iterator[torch.Tensor]:
+        """Mixes one after the other, each [channels samples] as long as the take, at the loudness of training.
+
         A seed's noise comes from its own CPU generator, so a mix depends neither on the other seeds, nor on
         `max_batch` (mixes denoised at once), nor, but for rounding, on the device. Memory grows with the take only
         by its latents and its samples: networks see windows.
-        said: what each mix is told; by default what its seed draws (`told`, which a walk between seeds has not).
+        said: what each mix is told.
         reference: recordings whose style is to be taken over, the mean of what is heard in each by its weight.
         progress: called with (work done, in all) from the start to the last decoded mix; the estimate of a window for
         one seed is one piece of work, and so is everything that is encoded or decoded.
 
-        Raises InputError where the take or the reference is silent.
+        Raises InputError where the reference is silent.
         """
         if not seeds or max_batch < 1:
             raise ValueError(f"at least one seed and a batch of at least 1, not {list(seeds)} and {max_batch}")
-        raw = raw.stereo().resampled(self.codec.sample_rate)
-        samples = raw.samples.shape[1]
-        a_mix = self.count_estimates(samples, settings) + 1
         references, listened = as_references(reference), list[torch.Tensor]()
+        a_mix = self.count_estimates(take.waveform.samples.shape[1], settings) + 1
         work = Work(1 + len(references) + len(seeds) * a_mix, progress)
-        latents, gain = self._encode(raw, "the take")
-        every = self.told(raw, settings, seeds) if said is None else said
-        work.add(1)
+        work.add(1)  # the take
         for one in references:
-            waveform = one.waveform.stereo().resampled(self.codec.sample_rate)
-            listened.append(self._encode(waveform, "the reference")[0])
+            with watch.of(CODEC):
+                listened.append(self.encoded(one.waveform, name="the reference").latents)
             work.add(1)
-        heard = heard_in(self.conditioner, listened, [one.weight for one in references])
+        with watch.of(DENOISER):
+            heard = heard_in(self.conditioner, listened, [one.weight for one in references])
+        tail_frames = take.latents.shape[-1] - self.codec.frames(take.take_samples)
+        options: dict[str, Any] = {"heard": heard, "tail_frames": tail_frames}
         for done in range(0, len(seeds), max_batch):
-            batch, now = seeds[done : done + max_batch], every[done : done + max_batch]
+            batch, now = seeds[done : done + max_batch], said[done : done + max_batch]
             advance = functools.partial(work.add, len(batch))
-            for mix in self.denoise(latents, settings, now, seeds=batch, heard=heard, progress=advance):
-                decoded = self.codec.decode(mix[None], samples=samples)[0].cpu() / gain
-                work.add(1)
-                yield decoded
+            with watch.of(DENOISER):
+                found = self.denoise(take.latents, settings, now, seeds=batch, progress=advance, **options)
+            for place in range(len(batch)):
+                # No name holds a mix while the next one is made: each takes as much memory as the take.
+                yield self._decoded(found[place], take, work, watch)
+            del found
+
+    def _decoded(self, latents: torch.Tensor, take: EncodedTake, work: Work, watch: Stopwatch) -> torch.Tensor:
+        with watch.of(CODEC):
+            decoded = self.codec.decode(latents[None], samples=take.waveform.samples.shape[1])[0].cpu()
+        work.add(1)
+        return decoded
 
     @torch.no_grad()
     def denoise(
@@ -198,14 +241,15 @@ class VocalRestylePipeline(DiffusionPipeline):
         *,
         seeds: Sequence[Seed],
         heard: torch.Tensor | None = None,
+        tail_frames: int = 0,
         progress: Callable[[], None] | None = None,
     ) -> torch.Tensor:
         """Latents of the mixes of `seeds`, denoised at once, [seeds latent frames].
 
         latents: of the take, [1 latent frames]. said: to each of `seeds`, by `told`. heard: in references, by
-        `saying.heard_in`. progress: called after every estimate of a window (`count_estimates` of them).
+        `saying.heard_in`. tail_frames: how many of the frames come after the take's end: before it, the noise of a seed
+        is what it is without them. progress: called after every estimate of a window (`count_estimates` of them).
         """
-        fields = torch.stack([noise(seed, latents.shape[1:]) for seed in seeds])
         every = conditions(self.conditioner, self.defaults, latents, said, heard)
         says_something = bool(every.pooled.any())  # else there is nothing to exaggerate, at twice the cost
         return sample(
@@ -215,7 +259,7 @@ class VocalRestylePipeline(DiffusionPipeline):
             steps=settings.steps,
             guidance=settings.guidance if says_something else 1.0,
             sigma=settings.sigma,
-            noise=fields.to(self.device),
+            noise=noise_fields(seeds, latents.shape[1:], tail_frames).to(self.device),
             window_frames=self.defaults.window_frames,
             context_frames=self.defaults.context_frames,
             progress=progress,
@@ -231,13 +275,9 @@ class VocalRestylePipeline(DiffusionPipeline):
             context_frames=self.defaults.context_frames,
         )
 
-    def _encode(self, waveform: Waveform, name: str) -> tuple[torch.Tensor, float]:
-        """Latents [1 latent frames] at the training loudness, and the gain that led there."""
-        loudness_lufs = integrated_loudness_lufs(waveform)
-        if loudness_lufs == -float("inf"):
-            raise InputError(f"{name} is silent: all of it lies below -70 LUFS")
-        gain = 10 ** ((self.defaults.loudness_lufs - loudness_lufs) / 20)
-        return self.codec.encode(waveform.samples.to(self.device)[None] * gain), gain
+    @torch.no_grad()
+    def _encode(self, waveform: Waveform) -> torch.Tensor:
+        return self.codec.encode(waveform.samples.to(self.device)[None])
 
     def style_of(self, settings: Settings, seed: int) -> str | None:
         """The style that the mix of this seed is told; `restyler.telling` says how one is drawn."""

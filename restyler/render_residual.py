@@ -26,31 +26,47 @@ FRAMES_AT_ONCE = 512
 
 
 def with_residual(mix: np.ndarray, raw: np.ndarray, decoded: np.ndarray) -> np.ndarray:
-    """Decoded mix M, raw take R and what the codec leaves of it D → the mix, all float32 [channels samples].
+    """Decoded mix M, raw take R and what the codec leaves of it D → the mix, all float32 [channels samples]. Raises
+    ValueError where the shapes differ."""
+    whole = mix.copy()
+    put_back(whole, raw, decoded)
+    return whole
+
+
+def put_back(mix: np.ndarray, raw: np.ndarray, decoded: np.ndarray) -> None:
+    """`with_residual` in the mix's own place.
 
     Block by block: memory beside the signals does not grow with their length, and the blocks don't show. Raises
     ValueError where the shapes differ.
     """
     if not mix.shape == raw.shape == decoded.shape or mix.ndim != 2:
         raise ValueError(f"[channels samples] of one shape are needed, not {mix.shape}, {raw.shape}, {decoded.shape}")
-    return np.stack([_one_channel(*each) for each in zip(mix, raw, decoded, strict=True)])
+    for each in zip(mix, raw, decoded, strict=True):
+        _one_channel(*each)
 
 
-def _one_channel(mix: np.ndarray, raw: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+def _one_channel(mix: np.ndarray, raw: np.ndarray, decoded: np.ndarray) -> None:
     window = np.sqrt(get_window("hann", WINDOW)).astype(np.float32)
     frames = -(-len(mix) // HOP) + WINDOW // HOP - 1  # the first window reaches WINDOW − HOP ahead of the start
-    lost = raw - decoded
-    total = np.zeros((frames - 1) * HOP + WINDOW, np.float32)
+    ahead = WINDOW - HOP
+    overlapping = WINDOW // HOP / 2  # what the squared windows add up to: Hann's at a hop of a quarter
+    done, waiting = 0, np.zeros(0, np.float32)  # what is to be added from sample `done − ahead` on
     for start in range(0, frames, FRAMES_AT_ONCE):
         stop = min(frames, start + FRAMES_AT_ONCE)
         first, last = max(0, start - FRAMES_EACH_SIDE), min(frames, stop + FRAMES_EACH_SIDE)
-        gain = _gain(_spectra(mix, first, last, window), _spectra(decoded, first, last, window))
-        kept = gain[start - first : stop - first] * _spectra(lost, start, stop, window)
-        for frame, piece in zip(range(start, stop), irfft(kept, axis=1) * window, strict=True):
-            total[frame * HOP : frame * HOP + WINDOW] += piece
-    overlapping = WINDOW // HOP / 2  # what the squared windows add up to: Hann's at a hop of a quarter
-    ahead = WINDOW - HOP
-    return mix + total[ahead : ahead + len(mix)] / overlapping
+        ours, theirs = _spectra(mix, first, last, window), _spectra(decoded, first, last, window)
+        gain = _gain(ours, theirs)[start - first : stop - first]
+        lost = _spectra(raw, start, stop, window) - theirs[start - first : stop - first]
+        waiting = np.append(waiting, np.zeros((stop - 1) * HOP + WINDOW - done - len(waiting), np.float32))
+        for frame, piece in zip(range(start, stop), irfft(gain * lost, axis=1) * window, strict=True):
+            at = frame * HOP - done
+            waiting[at : at + WINDOW] += piece
+        # The next block looks back at the mix as it was.
+        until = (frames - 1) * HOP + WINDOW if stop == frames else max(done, (stop - FRAMES_EACH_SIDE) * HOP)
+        begin, end = max(0, done - ahead), min(len(mix), until - ahead)
+        if end > begin:
+            mix[begin:end] += waiting[begin + ahead - done : end + ahead - done] / overlapping
+        done, waiting = until, waiting[until - done :]
 
 
 def _spectra(samples: np.ndarray, first: int, last: int, window: np.ndarray) -> np.ndarray:

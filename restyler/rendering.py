@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,26 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 
 from audio.io import write
-from audio.loudness import integrated_loudness_lufs, match_loudness, true_peak_db
+from audio.loudness import match_loudness
 from audio.waveform import Waveform
-from restyler.command import DEFAULT_PEAK_DBTP, shown
+from restyler.command import DEFAULT_PEAK_DBTP
 from restyler.devices import pick_device
+from restyler.encoded import EncodedTake
+from restyler.guards import Guard, Verdict
+from restyler.guards_again import faithful
+from restyler.mix_line import mix_line
 from restyler.model_folder import MANIFEST
 from restyler.noise import Seed, start_of
 from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
 from restyler.saying import References
 from restyler.settings import Settings
+from restyler.stopwatch import CODEC as CODEC_SHARE
+from restyler.stopwatch import FILES, GUARDS, LEVELS, RENDERING, Stopwatch
 from restyler.strength import at_strength
 from restyler.telling import Told
 from restyler.way_names import DEFAULT_WAY, TRANSFER
-from restyler.ways import Way, chain_beside
+from restyler.ways import Made, Way, chain_beside
 
 METERS_DIFFER_DB = 0.1  # about; a mix stays so far under its ceiling
 TRUE_PEAK_CEILING_DB = DEFAULT_PEAK_DBTP - METERS_DIFFER_DB
@@ -36,7 +42,7 @@ class Mix:
     """A finished mix: written to `path`; `limited` where the peak ceiling kept it from the wanted loudness.
 
     seed: what its noise is made of. styles: names and shares. chosen: the settings that made it, as text, as they stand
-    in the file. drawn: the controls that its seed drew.
+    in the file. drawn: the controls that its seed drew. loudness_lufs, true_peak_db: measured.
     """
 
     path: Path
@@ -46,15 +52,22 @@ class Mix:
     drawn: Mapping[str, float]
     waveform: Waveform
     limited: bool
+    loudness_lufs: float
+    true_peak_db: float
+    verdict: Verdict | None = None
 
     def line(self) -> str:
         """One line for the terminal."""
-        levels = f"{integrated_loudness_lufs(self.waveform):.1f} LUFS, {true_peak_db(self.waveform):.1f} dBTP"
-        ceiling = f"the peak ceiling of {float(self.chosen['peak_dbtp']):g} dBTP wins"
-        note = f" (quieter than wanted: {ceiling})" if self.limited else ""
-        style = "".join(f"  {name}" + (f" {share:.0%}" if share < 1 else "") for name, share in self.styles.items())
-        drawn = "".join(f"  {name.removesuffix('_db')} {value:+.1f} dB" for name, value in self.drawn.items())
-        return f"{shown(self.path)}  seed {self.seed}{style}{drawn}  {levels}{note}"
+        return mix_line(
+            self.path,
+            seed=str(self.seed),
+            styles=self.styles,
+            drawn=self.drawn,
+            loudness_lufs=self.loudness_lufs,
+            true_peak_dbtp=self.true_peak_db,
+            ceiling_dbtp=float(self.chosen["peak_dbtp"]) if self.limited else None,
+            guards=self.verdict.note() if self.verdict else "",
+        )
 
 
 def load_model(folder: Path, device: str) -> VocalRestylePipeline:
@@ -78,7 +91,7 @@ def model_name(folder: Path) -> str:
 
 def render(
     pipeline: VocalRestylePipeline,
-    take: Waveform,
+    take: Waveform | EncodedTake,
     settings: Settings,
     *,
     seeds: Sequence[Seed],
@@ -93,44 +106,83 @@ def render(
     progress: Progress | None = None,
     way: str = DEFAULT_WAY,
     raw: Path | None = None,
+    guarded: bool = True,
+    resampled: bool = True,
+    watch: Stopwatch | None = None,
 ) -> Iterator[Mix]:
-    """Write one mix per seed, each as soon as it is done: 24 bit, at the codec's rate, exactly as long as the take.
+    """Write one mix per seed, each as soon as it is done: 24 bit, at the codec's rate, exactly as long as the take, and
+    as the tail that it was encoded with.
 
-    said, reference: as in `VocalRestylePipeline.stream`.
+    said, reference: as in `VocalRestylePipeline.mixes`. watch: is told where the time goes.
     strength: 0 is the take, 1 the whole mix (`restyler.strength`).
     loudness_lufs: integrated loudness of the mixes; the take's own if None. One gain brings a mix there, or as near
     as its true peak stays under `peak_dbtp`. tags: what else to write into each file beside seed and settings.
     way: one of WAYS (`restyler.ways`); transfer writes the chain beside each mix, which names the take's file, `raw`.
+    guarded: a mix that is no longer its take gives way to one of another seed, and a loudness that strays is brought
+    back (`restyler.guards`). Judged is the whole mix, so that neither strength nor levels choose the seed. resampled:
+    whether it may give way; if not, what is wrong with it is said.
     Raises InputError where a file can't be written, ValueError for transfer without `raw` or with less strength than 1:
     the chain alone would not be the mix.
     """
     if way == TRANSFER and strength != 1:
         raise ValueError(f"a chain is the whole mix, not {strength} of it")
-    take_lufs = integrated_loudness_lufs(take)
-    target_lufs = take_lufs if loudness_lufs is None else loudness_lufs
-    # Mixes are measured at the loudness of training: at that of a quiet take the gate at −70 LUFS would cut into them.
-    lift = 10 ** ((pipeline.defaults.loudness_lufs - take_lufs) / 20)
-    finish = Way(way, pipeline, take)
-    dry = Waveform(finish.take.samples * lift, finish.take.sample_rate)
-    every = pipeline.told(take, settings, seeds) if said is None else said
-    mixes = pipeline.stream(
-        take, settings, seeds=seeds, said=every, reference=reference, max_batch=max_batch, progress=progress
-    )
-    for samples, seed, told, path in zip(mixes, seeds, every, paths, strict=True):
-        made = finish(Waveform(samples, pipeline.codec.sample_rate), seed=start_of(seed))
-        lift_db = 0.0 if made.steps else 20 * math.log10(lift)  # a chain's mix is as loud as what it hears
-        lifted = Waveform(made.waveform.samples * 10 ** (lift_db / 20), made.waveform.sample_rate)
-        kept = at_strength(dry, lifted, strength)
-        matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB)
+    watch = watch or Stopwatch()
+    every = pipeline.told(_heard(take), settings, seeds) if said is None else said
+    with watch.of(CODEC_SHARE):
+        encoded = pipeline.encoded(take) if isinstance(take, Waveform) else take
+        del take
+        finish = Way(way, pipeline, encoded)
+    # All is measured at the loudness of training: at that of a quiet take the gate at −70 LUFS would cut into mixes.
+    target_lufs = encoded.loudness_lufs if loudness_lufs is None else loudness_lufs
+    with watch.of(GUARDS):
+        guard = Guard(_heard(encoded)) if guarded else None
+    mixes = functools.partial(pipeline.mixes, encoded, settings, reference=reference, watch=watch)
+
+    def made_of(samples: torch.Tensor, seed: Seed) -> Made:
+        with watch.of(RENDERING):
+            return finish(Waveform(samples, pipeline.codec.sample_rate), seed=start_of(seed))
+
+    def other(told: Told, seed: Seed) -> Made:
+        (samples,) = mixes(seeds=[seed], said=[told], max_batch=1)
+        return made_of(samples, seed)
+
+    def finished(made: Made, seed: Seed, told: Told, path: Path) -> Mix:
+        lifted, verdict = made.waveform, None
+        if guard is not None:
+            again = functools.partial(other, told) if resampled else None
+            with watch.of(GUARDS):
+                judged = faithful(made, seed, guard=guard, again=again)
+            made, lifted, seed, verdict = judged.made, judged.waveform, judged.seed, judged.verdict
+        with watch.of(LEVELS):
+            kept = at_strength(encoded.waveform, lifted, strength)
+            # In its own place, unless it is the take, which the next mix needs.
+            matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=strength > 0)
         drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
         said_now = vars(settings) | {"style": told.style, "controls": dict(told.controls), "render": way}
         said_now |= {"strength": float(strength), "lufs": loudness_lufs, "peak_dbtp": float(peak_dbtp)}
+        said_now |= {"tail": encoded.tail_s or None}
         if not (told.styles or told.controls or reference):
             del said_now["guidance"]  # it had nothing to follow
         if not drawn:
             del said_now["spread"]  # it had nothing to spread
         chosen = {name: str(value) for name, value in said_now.items() if value not in (None, {})}
         chosen |= {"drawn": " ".join(drawn)} if drawn else {}
-        with chain_beside(path, made, raw=raw, output_gain_db=matched.gain_db + lift_db):
+        chosen["guard"] = "on" if guarded else "off"
+        if verdict and verdict.note():
+            chosen["guarded"] = verdict.note()
+        with watch.of(FILES), chain_beside(path, made, raw=raw, output_gain_db=matched.gain_db):
             write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
-        yield Mix(path, seed, told.styles, chosen, drawn, matched.waveform, matched.limited)
+        facts = (matched.limited, matched.loudness_lufs, matched.true_peak_db, verdict)
+        return Mix(path, seed, told.styles, chosen, drawn, matched.waveform, *facts)
+
+    decoded = mixes(seeds=seeds, said=every, max_batch=max_batch, progress=progress)
+    for seed, told, path in zip(seeds, every, paths, strict=True):
+        # No name holds a mix while the next one is made: each takes as much memory as the take.
+        yield finished(made_of(next(decoded), seed), seed, told, path)
+
+
+def _heard(take: Waveform | EncodedTake) -> Waveform:
+    """Without the silence after its end."""
+    if isinstance(take, Waveform):
+        return take
+    return Waveform(take.waveform.samples[:, : take.take_samples], take.waveform.sample_rate)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from restyler.command import (
     DEFAULT_PEAK_DBTP,
+    LONGEST_TAIL_S,
     LOWEST_PEAK_DBTP,
     QUIETEST_LUFS,
     Parser,
@@ -24,7 +25,7 @@ def parser() -> Parser:
     options = Parser(
         prog="restyler sample",
         description="Restyle raw vocal takes: each take gets several different mixes, OUT/<take>/mix_00.wav and so on "
-        "(stereo, 48 kHz, 24 bit, exactly as long as the take). Every take, the model and "
+        "(stereo, 48 kHz, 24 bit, exactly as long as the take and its --tail). Every take, the model and "
         "the output folder are checked before the first mix is made; if anything is wrong, nothing is written.",
     )
     add = options.add_argument
@@ -70,7 +71,7 @@ def parser() -> Parser:
         "times (default: not told)")
     add("--guidance", type=float, metavar="G",
         help="how strongly to follow style, reference and controls, 0 to 20; 1 is as trained (default: the model's)")
-    add("--sigma", type=float, metavar="S",
+    add("--diversity", "--sigma", dest="sigma", type=float, metavar="S",
         help="how freely the mixes may differ from each other and from the take; 0: not at all (default: the model's)")
     add("--spread", type=float, metavar="X",
         help="how far apart, besides their styles, the mixes lie in what the model has controls for and none is given: "
@@ -89,6 +90,18 @@ def parser() -> Parser:
         "the codec lost of the take put back where the mix keeps it; transfer: an effect chain is fitted to the mix, "
         "and the take itself goes through it; the chain lies beside the mix, as mix_00.yaml for `restyler synthesize "
         f"--chains`, and as mix_00.txt to read (default: {DEFAULT_WAY})")
+    add("--tail", type=number(0, LONGEST_TAIL_S), metavar="SECONDS",
+        help="how far the mixes may ring on after the end of the take, and are longer by, 0 to "
+        f"{LONGEST_TAIL_S:g} s (default: 0, or as for the mix of --like)")
+    add("--guard", choices=("on", "off"),
+        help="on: a mix in which pitch, voicing, envelope, onsets or time are no longer the take's is made anew from "
+        "another seed, up to three times, and a loudness that strays from the take's course is brought back; the line "
+        "of a mix and its comment say so; off: mixes as they come (default: on, or as for the mix of --like)")
+    add("--report", action="store_true",
+        help="also write OUT/<take>/report.html: take and mixes to hear level-matched, with settings, spectrum and "
+        "loudness against the take, and what the guards found; long takes are played from the files beside it")
+    add("--timing", action="store_true",
+        help="say at the end where the time went: codec, denoiser, rendering and so on")
     add("--batch", type=integer(1, 100), default=1, metavar="N",
         help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
     add("--device", default="auto", metavar="D",
@@ -104,11 +117,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm  # torch and diffusers take seconds to import: --help and typing errors don't wait for them
 
-    from restyler.liked import file_digest, reference_tags
+    from restyler.devices import finished_work
     from restyler.model_folder import BUNDLED
     from restyler.progress import progress_bar
-    from restyler.rendering import load_model, model_name, render
+    from restyler.rendering import load_model, model_name
+    from restyler.report_take import PAGE, TakeReport, require_no_report
     from restyler.sample_choice import Choice
+    from restyler.stopwatch import Stopwatch
     from restyler.takes import find_takes, made_folders, plan, read_take
     from restyler.ways import companions, require_no_chain, require_raw_names
 
@@ -128,34 +143,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.overwrite:
         require_no_chain(mix for take in takes for mix in take.mixes)
     require_raw_names(choice.way, paths)
+    for take in takes if options.report else ():
+        kept = dict.fromkeys(paths, "a take") | originals(options)
+        require_no_report(take.mixes[0].parent, overwrite=options.overwrite, kept=kept)
     for take in takes:
         read_take(take.path, pipeline.codec.sample_rate)
-    references = choice.references
+    _ = choice.references  # read before anything is made: a file that can't be one is refused
 
-    tags = {"model": model_name(folder)} | reference_tags(options.reference)
+    watch, made_s = Stopwatch(settle=finished_work(pipeline.device)), 0.0
     with made_folders([take.mixes[0].parent for take in takes]):
         for path in passed_over:
             print(f"{shown(path)}: passed over, not an audio file by its name")
         for place, take in enumerate(takes, start=1):
-            waveform = read_take(take.path, pipeline.codec.sample_rate)
-            seeds, said = choice.mixes(waveform)
+            report = None
+            if options.report:
+                title, lead = take.path.name, f"Restyled by vocal-restyler · model {model_name(folder)}"
+                raw, page = read_take(take.path, pipeline.codec.sample_rate), take.mixes[0].parent / PAGE
+                report = TakeReport(page, title, raw, count=choice.variations, lead=lead)
             with progress_bar(f"take {place} of {len(takes)}") as progress:
-                for mix in render(
-                    pipeline,
-                    waveform,
-                    choice.settings,
-                    seeds=seeds,
-                    paths=take.mixes,
-                    tags=tags | {"take": file_digest(take.path)},
-                    said=said,
-                    reference=references,
-                    strength=choice.strength,
-                    loudness_lufs=choice.lufs,
-                    peak_dbtp=choice.peak_dbtp,
-                    max_batch=options.batch,
-                    progress=progress,
-                    way=choice.way,
-                    raw=take.path,
-                ):
+                for mix in choice.render(take, progress=progress, watch=watch):
                     tqdm.write(mix.line())
+                    made_s += mix.waveform.duration_s
+                    if report:
+                        report.add(mix)
+                    del mix  # before the next one is made: each takes as much memory as the take
+            if report:
+                report.write()
+                print(f"{shown(report.page)}  open this page to compare them")
+    for line in watch.lines(made_s) if options.timing else ():
+        print(line)
     return 0

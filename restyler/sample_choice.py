@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +12,16 @@ from typing import TypeVar
 from audio.errors import InputError
 from audio.waveform import Waveform
 from restyler.command import DEFAULT_PEAK_DBTP, shown
-from restyler.liked import Liked, around, between_seeds, file_digest, read_liked, reference_tags
+from restyler.liked import Liked, around, between_seeds, file_digest, read_liked, reference_tags, same_references
 from restyler.noise import Seed
 from restyler.pipeline import VocalRestylePipeline
-from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, wished_controls
+from restyler.progress import Progress
+from restyler.rendering import Mix, render
+from restyler.sample_plan import DEFAULT_AROUND, default_variations, wished_controls
 from restyler.saying import Reference
 from restyler.settings import ANY_STYLE, NO_STYLE, Settings
-from restyler.takes import read_take
+from restyler.stopwatch import CODEC, FILES, Stopwatch
+from restyler.takes import Take, read_take
 from restyler.telling import Told
 from restyler.way_names import DEFAULT_WAY, TRANSFER
 
@@ -34,15 +37,19 @@ class Choice:
     def __init__(
         self, options: argparse.Namespace, pipeline: VocalRestylePipeline, takes: Sequence[Path], *, model: str
     ) -> None:
-        self._options, self._pipeline = options, pipeline
+        self._options, self._pipeline, self._model = options, pipeline, model
         liked = self._read_liked(takes, model) if options.like else None
         self._liked = liked
         self.settings = liked.settings if liked else _settings(options, pipeline)
-        self.variations: int = options.between[2] if options.between else options.variations or DEFAULT_VARIATIONS
+        self.variations: int = (
+            options.between[2] if options.between else options.variations or default_variations(options)
+        )
         self.way: str = options.render or (liked.way if liked else DEFAULT_WAY)
         self.strength: float = _first(options.strength, liked.strength if liked else 1.0)
         self.lufs: float | None = _first(options.lufs, liked.lufs if liked else None)
         self.peak_dbtp: float = _first(options.peak, liked.peak_dbtp if liked else DEFAULT_PEAK_DBTP)
+        self.tail_s: float = _first(options.tail, liked.tail_s if liked else 0.0)
+        self.guarded: bool = options.guard == "on" if options.guard else liked.guarded if liked else True
         if self.way == TRANSFER and self.strength != 1:
             raise InputError("--strength below 1 needs another --render than transfer: the chain would not be the mix")
 
@@ -53,7 +60,7 @@ class Choice:
         read_take(takes[0], self._pipeline.codec.sample_rate)
         liked = read_liked(mix, self._pipeline, model=model, take=file_digest(takes[0]))
         _ = self.references  # a file that can't be one is refused as such
-        if reference_tags(self._options.reference) != liked.references:
+        if not same_references(reference_tags(self._options.reference), liked.references):
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
         return liked
@@ -75,6 +82,49 @@ class Choice:
             return around(self._pipeline, take, self._liked, seeds, _first(options.around, DEFAULT_AROUND))
         return seeds, self._pipeline.told(take, self.settings, seeds)
 
+    def render(
+        self,
+        take: Take,
+        *,
+        progress: Progress | None = None,
+        numbers: Sequence[int] | None = None,
+        watch: Stopwatch | None = None,
+    ) -> Iterator[Mix]:
+        """Writes the mixes of one take as `rendering.render` does. numbers: of those to write; by default all.
+        watch: is told where the time goes."""
+        watch = watch or Stopwatch()
+        with watch.of(FILES):
+            waveform = read_take(take.path, self._pipeline.codec.sample_rate)
+        seeds, said = self.mixes(waveform)
+        chosen = range(len(seeds)) if numbers is None else numbers
+        with watch.of(CODEC):
+            encoded = self._pipeline.encoded(waveform, tail_s=self.tail_s)
+        del waveform  # the encoded take has it, and it is large
+        yield from render(
+            self._pipeline,
+            encoded,
+            self.settings,
+            seeds=[seeds[number] for number in chosen],
+            paths=[take.mixes[number] for number in chosen],
+            tags={"model": self._model, **self._reference_tags, "take": file_digest(take.path)},
+            said=[said[number] for number in chosen],
+            reference=self.references,
+            strength=self.strength,
+            loudness_lufs=self.lufs,
+            peak_dbtp=self.peak_dbtp,
+            max_batch=self._options.batch,
+            progress=progress,
+            way=self.way,
+            raw=take.path,
+            guarded=self.guarded,
+            watch=watch,
+            resampled=self._options.around != 0,  # that mix again is wanted, whatever is wrong with it
+        )
+
+    @cached_property
+    def _reference_tags(self) -> dict[str, str]:
+        return reference_tags(self._options.reference)
+
 
 def _first(value: T | None, otherwise: T) -> T:
     return otherwise if value is None else value
@@ -90,8 +140,11 @@ def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline) -> Se
         steps=options.steps,
         guidance=options.guidance,
         sigma=options.sigma,
-        spread=0.0 if options.spread is None and options.reference else options.spread,
+        spread=options.spread,
+        referred=bool(options.reference),
     )
     if options.guidance is not None and not settings.told and not options.reference:
         raise InputError("--guidance needs something to follow: a --style, a --reference, a --control or a --spread")
+    if options.spread and settings.controls.keys() == pipeline.defaults.controls.keys():
+        raise InputError("--spread has nothing to spread: every control of the model is told")
     return settings

@@ -20,7 +20,7 @@ KNOBS = {
 DEFAULT_VARIATIONS = 4
 DEFAULT_AROUND = 0.3
 MOST_REFERENCES = 8
-MOST_REFERENCE_BYTES = 800  # of their names in a file's comment
+MOST_REFERENCE_BYTES = 450  # of their names in a file's comment
 # What a mix that one likes was told stands in its file.
 FIXED_BY_LIKE = ("style", "control", "guidance", "sigma", "spread", "steps", "between", *KNOBS)
 FIXED_BY_BETWEEN = ("variations", "seed")
@@ -50,6 +50,8 @@ def require_together(options: argparse.Namespace) -> None:
                 raise InputError(f"--{one} and --{other} exclude each other: {why}")
     if "around" in given and "like" not in given:
         raise InputError("--around needs a mix to be around: --like")
+    if options.around == 0 and ("seed" in given or options.variations not in (None, 1)):
+        raise InputError("--around 0 gives the one mix of --like again: no --seed, no more --variations than 1")
     if options.between and options.between[0] == options.between[1]:
         raise InputError(f"--between needs two different seeds, not {options.between[0]} twice")
     if options.between and not 2 <= options.between[2] <= 100:
@@ -61,6 +63,11 @@ def require_together(options: argparse.Namespace) -> None:
         raise InputError(
             f"--reference: the names take {names} bytes of a mix's comment, {MOST_REFERENCE_BYTES} are kept for them"
         )
+
+
+def default_variations(options: argparse.Namespace) -> int:
+    """Mixes of a take where nothing says how many: all that --around 0 could make would be the same one."""
+    return 1 if options.around == 0 else DEFAULT_VARIATIONS
 
 
 def wished_controls(options: argparse.Namespace) -> dict[str, float]:

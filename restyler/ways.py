@@ -20,8 +20,9 @@ from audio.waveform import Waveform
 from restyler.chain_files import require_utf8
 from restyler.chain_settings import HEADER, Rendered, settings_text
 from restyler.command import shown
+from restyler.encoded import EncodedTake
 from restyler.pipeline import VocalRestylePipeline
-from restyler.render_residual import with_residual
+from restyler.render_residual import put_back
 from restyler.transfer import fit
 from restyler.transfer.fit import HEARD_LUFS, fit_chain
 from restyler.transfer.rendering import render_chain
@@ -46,29 +47,37 @@ class Way:
 
     codec: the decoded mix itself. residual: `restyler.render_residual`. transfer: a chain fitted to the decoded mix
     (`restyler.transfer`), from what the codec leaves of the take, so that both sides have its errors and the chain
-    doesn't learn them; the take itself then goes through it. Raises ValueError for another name.
+    doesn't learn them; the take itself then goes through it. An encoded take is heard at the loudness of training, any
+    other at its own and encoded here. Raises ValueError for another name.
     """
 
-    def __init__(self, name: str, pipeline: VocalRestylePipeline, take: Waveform) -> None:
+    def __init__(self, name: str, pipeline: VocalRestylePipeline, take: Waveform | EncodedTake) -> None:
         if name not in WAYS:
             raise ValueError(f"a way of rendering is one of {', '.join(WAYS)}, not {name!r}")
         self.name = name
-        self.take = take.stereo().resampled(pipeline.codec.sample_rate)
+        self.encoded = isinstance(take, EncodedTake)
+        if isinstance(take, EncodedTake):
+            self.take, self.lift_db = take.waveform, 20 * math.log10(take.gain)  # from the take as it came
+        else:
+            self.take, self.lift_db = take.stereo().resampled(pipeline.codec.sample_rate), 0.0
         if name != CODEC:
-            self.decoded = round_trip(pipeline, self.take)
+            self.decoded = _decoded(pipeline, take) if isinstance(take, EncodedTake) else round_trip(pipeline, take)
 
     def __call__(self, mix: Waveform, *, seed: int) -> Made:
-        """The mix to be written, of a decoded one at the level of the take. seed: of the noise of a chain's reverb."""
+        """The mix to be written, of a decoded one, which is no longer what it was, at the level of `self.take`. seed:
+        of the noise of a chain's reverb."""
         if self.name == CODEC:
             return Made(mix)
         if self.name == RESIDUAL:
-            signals = (each.samples.numpy() for each in (mix, self.take, self.decoded))
-            return Made(Waveform(torch.from_numpy(with_residual(*signals)), mix.sample_rate))
+            put_back(*(each.samples.numpy() for each in (mix, self.take, self.decoded)))
+            return Made(mix)
         gain = gain_to(self.take, HEARD_LUFS)
-        # Lifted before it is measured: in a quiet mix the gate at −70 LUFS would cut.
-        dry, wet, heard = (Waveform(s.samples * gain, s.sample_rate) for s in (self._dry(), mix, self.take))
+        heard = Waveform(self.take.samples * gain, self.take.sample_rate)
+        dry, wet = self._dry(), mix
+        if not self.encoded:  # lifted before it is measured: in a quiet mix the gate at −70 LUFS would cut
+            dry, wet = (Waveform(each.samples * gain, each.sample_rate) for each in (dry, wet))
         steps = fit_chain(dry, wet, seed=seed % SEED_LIMIT, steps=fit.STEPS)
-        return Made(render_chain(heard, steps), steps, 20 * math.log10(gain))
+        return Made(render_chain(heard, steps), steps, 20 * math.log10(gain) + self.lift_db)
 
     def _dry(self) -> Waveform:
         """What the codec leaves of the take; of a mono take in mono, or a width would be fitted to the codec's errors
@@ -80,13 +89,20 @@ class Way:
 
 @torch.no_grad()
 def round_trip(pipeline: VocalRestylePipeline, take: Waveform) -> Waveform:
-    """What the codec leaves of a take (stereo, at its rate), encoded at the loudness of training as for a mix.
+    """What the codec leaves of a take, stereo and at its rate, encoded at the loudness of training as for a mix.
 
     Raises InputError for silence.
     """
-    gain = gain_to(take, pipeline.defaults.loudness_lufs)
-    latents = pipeline.codec.encode(take.samples.to(pipeline.device)[None] * gain)
-    return Waveform(pipeline.codec.decode(latents, samples=take.samples.shape[1])[0].cpu() / gain, take.sample_rate)
+    encoded = pipeline.encoded(take)
+    decoded = _decoded(pipeline, encoded)
+    return Waveform(decoded.samples.div_(encoded.gain), decoded.sample_rate)
+
+
+@torch.no_grad()
+def _decoded(pipeline: VocalRestylePipeline, take: EncodedTake) -> Waveform:
+    """What the codec leaves of a take, at the loudness of training."""
+    decoded = pipeline.codec.decode(take.latents, samples=take.waveform.samples.shape[1])
+    return Waveform(decoded[0].cpu(), take.waveform.sample_rate)
 
 
 def companions(way: str) -> tuple[str, ...]:

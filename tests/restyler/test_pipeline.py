@@ -102,6 +102,19 @@ def test_the_level_of_a_reference_does_not_matter(pipeline: VocalRestylePipeline
     assert difference_db(quiet_mix, loud_mix) < -80
 
 
+def test_a_reference_has_a_default_guidance_of_its_own(
+    pipeline: VocalRestylePipeline, vocal: Vocal, take: Waveform
+) -> None:
+    parts, sampling = pipeline.components, dict(pipeline.config.sampling) | {"guidance": 3.0}
+    alike = VocalRestylePipeline(**parts, sampling=sampling)
+    apart = VocalRestylePipeline(**parts, sampling=sampling | {"reference_guidance": 1.0})
+    told: dict[str, Any] = {"seeds": [0], "reference": vocal(0.5, 48_000, channels=2, seed=1)}
+    assert torch.equal(apart(take, **told), alike(take, **told, guidance=1.0))
+    assert torch.equal(apart(take, **told, guidance=3.0), alike(take, **told))
+    assert difference_db(apart(take, **told), alike(take, **told)) > -60
+    assert torch.equal(apart(take, seeds=[0], style="wide hall"), alike(take, seeds=[0], style="wide hall"))
+
+
 def test_guidance_exaggerates_what_is_told_and_nothing_else(pipeline: VocalRestylePipeline, take: Waveform) -> None:
     told = [pipeline(take, seeds=[0], style="wide hall", guidance=guidance) for guidance in (0.0, 1.0, 3.0)]
     untold = [pipeline(take, seeds=[0], guidance=guidance) for guidance in (1.0, 3.0)]

@@ -28,6 +28,7 @@ from restyler.pictures import (
     HIGHEST_HZ,
     LOWEST_HZ,
     SPECTROGRAM_ROWS,
+    envelope_heights,
     envelope_path,
     spectrogram_db,
     spectrogram_png,
@@ -201,7 +202,10 @@ def test_the_spectrograms_colours_rise_with_level() -> None:
 def test_the_envelope_shows_peaks_left_up_right_down() -> None:
     samples = np.zeros((2, 60_000), np.float32)
     samples[0, 15_000], samples[1, 45_000] = -0.5, 0.25
-    points = [tuple(map(float, point.split())) for point in envelope_path(samples, 1.0).strip("MZ").split("L")]
+    points = [
+        tuple(map(float, point.split()))
+        for point in envelope_path(envelope_heights(samples), 1.0).strip("MZ").split("L")
+    ]
     left, right = points[:ENVELOPE_COLUMNS], points[ENVELOPE_COLUMNS:][::-1]
     assert [point for point in left if point[1] != 50] == [(150, 25)]
     assert [point for point in right if point[1] != 50] == [(450, 62.5)]

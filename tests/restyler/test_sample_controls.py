@@ -107,6 +107,17 @@ def test_knobs_are_controls_by_another_name(mix: Callable[..., list[Path]]) -> N
     assert wished_controls(options) == {"dynamics_db": -1.5, "brightness_db": -2.0}  # compressed is less dynamic
 
 
+def test_diversity_is_sigma_by_another_name_and_a_spread_needs_something_to_spread(
+    mix: Callable[..., list[Path]], drawing_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (one,), (other,) = (mix("--variations", 1, name, 0.4) for name in ("--diversity", "--sigma"))
+    assert one.read_bytes() == other.read_bytes() and read_tags(one)["sigma"] == "0.4"
+    told = ["--control", "space_db=1", "--control", "width_db=1", "--model", str(drawing_model)]
+    arguments = [str(tmp_path / "take.wav"), *told, "--spread", "1", "--out", str(tmp_path / "spread")]
+    assert main(arguments) == 2
+    assert "--spread has nothing to spread" in capsys.readouterr().err
+
+
 # -- between and around
 
 
@@ -213,6 +224,8 @@ def test_one_reference_is_as_good_as_a_list_of_one(pipeline: VocalRestylePipelin
         (["--between", "1", "2", "3", "--variations", "3"], "--variations"),
         (["--around", "0.5"], "--like"),
         (["--like", "MIX", "--around", "1.5"], "0 to 1"),
+        (["--like", "MIX", "--around", "0", "--variations", "2"], "--around 0 gives the one mix"),
+        (["--like", "MIX", "--around", "0", "--seed", "3"], "--around 0 gives the one mix"),
         (["--like", "MIX", "--style", "any"], "--style"),
         (["--like", "MIX", "--width", "1"], "--width"),
         (["--like", "MIX", "--between", "1", "2", "3"], "--between"),
