@@ -98,13 +98,14 @@ class Jobs:
         return stored_jobs.answer(connection, row)
 
     def _require_room(self, connection: sqlite3.Connection, owner: str) -> None:
-        wait_s = self._pace.until_one_ends_s(self._executor.slots)
+        slots = self._executor.slots
         if stored_jobs.count(connection, stored_jobs.OPEN, owner) >= self._limits.in_flight:
             line = f"{self._limits.in_flight} jobs of a key may wait or run at once"
+            wait_s = self._pace.until_ended_s(stored_jobs.before_first(connection, owner), slots)
             raise RefusedError(429, line, retry_after_s=wait_s, reason="in_flight")
         if stored_jobs.count(connection, ["queued"]) >= self._limits.queue:
             line = f"{self._limits.queue} jobs wait already; no more are taken until one has ended"
-            raise RefusedError(429, line, retry_after_s=wait_s, reason="queue")
+            raise RefusedError(429, line, retry_after_s=self._pace.until_ended_s(0, slots), reason="queue")
 
     @staticmethod
     def _require_there(connection: sqlite3.Connection, uses: Sequence[tuple[str, str]]) -> None:
@@ -131,12 +132,12 @@ class Jobs:
         if "like" in said:
             found.append(f"--like={self._liked(said)}")
         for one in said.get("reference", []):
-            found.append(f"--reference={self._places.audio(one['take'])}={one.get('weight', 1.0)!r}")
+            found.append(f"--reference={self._places.named(one['take'])}={one.get('weight', 1.0)!r}")
         return found + [f"--control={name}={value!r}" for name, value in said.get("controls", {}).items()]
 
     def line(self, said: Mapping[str, Any], line: str) -> str:
         """A line of `restyler sample` about these arguments, in the words of the request."""
-        paths = {str(self._places.audio(one["take"])): "reference" for one in said.get("reference", [])}
+        paths = {str(self._places.named(one["take"])): "reference" for one in said.get("reference", [])}
         paths |= {str(self._liked(said)): "like"} if "like" in said else {}
         paths |= {str(self._places.audio(said["take"])): "take"}
         return in_fields(line, FIELDS, paths | {f"{self._places.data}/": ""})
@@ -144,7 +145,7 @@ class Jobs:
     def _liked(self, said: Mapping[str, Any]) -> Any:
         return mix_path(self._places.job(said["like"]["job"]), said["like"]["mix"])
 
-    def order(self, _: sqlite3.Connection, row: sqlite3.Row, made: Sequence[int]) -> JobOrder:
+    def order(self, row: sqlite3.Row, made: Sequence[int]) -> JobOrder:
         """For a worker."""
         folder = str(self._places.job(row["id"]))
         return JobOrder(row["id"], tuple(self.arguments(json.loads(row["request"]))), folder, tuple(made))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from restyler.serving.local_worker import CANCEL, READY, serve
 
 PATIENCE_S = 5.0  # for a cancelled job to stop by itself: fitting a chain doesn't ask
 LONGEST_PAUSE_S = 30.0  # before a worker that dies at once is started again
+
+
+def _workers() -> ForkServerContext:
+    """Workers are forked from a process that has imported what they need and does nothing else: one that dies is
+    replaced without the seconds that importing takes, and no thread or lock of the service gets into it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["restyler.serving.work"])
+    return context
 
 
 class LocalExecutor:
@@ -101,7 +110,7 @@ class LocalExecutor:
     def _one_life(self) -> str:
         """Of a worker, from its start to how it ended."""
         ours, its = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(
+        process = _workers().Process(
             target=serve, args=(its, self._model, self._device), daemon=True, name="restyler worker"
         )
         with self._lock:

@@ -47,6 +47,6 @@ class Pace:
         self.job_s = MEMORY * self.job_s + (1 - MEMORY) * job_s if self._measured else job_s
         self._measured = True
 
-    def until_one_ends_s(self, slots: int) -> int:
-        """Whole seconds, at least 1, until one of `slots` jobs will have ended."""
-        return max(1, math.ceil(self.job_s / slots))
+    def until_ended_s(self, before: int, slots: int) -> int:
+        """Whole seconds, at least 1, until a job will have ended that has so many before it, `slots` at a time."""
+        return max(1, math.ceil(self.job_s * (before + 1) / slots))

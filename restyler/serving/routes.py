@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+import anyio
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
@@ -27,7 +28,7 @@ from restyler.serving.requests import (
     TakeList,
     WaveformAnswer,
 )
-from restyler.serving.routing import Route, refusals, sent
+from restyler.serving.routing import Route, SentFile, json_body, refusals, said_as_json, sent
 from restyler.serving.service import Service
 from restyler.serving.sounds import mix_file
 from restyler.serving.uploads import OVERVIEW_POINTS
@@ -35,6 +36,7 @@ from restyler.serving.uploads import OVERVIEW_POINTS
 AUDIO_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "original": "application/octet-stream"}
 CHAIN_TYPES = {"yaml": "application/yaml", "txt": "text/plain; charset=utf-8"}
 MOST_JOBS = 200
+CHECKED_AT_ONCE = 4  # jobs before they are accepted: with `like` their takes are read whole
 HIGHEST_EVENT = 2**53
 AUDIO = sent("audio/wav", "audio/flac", ranges=True)
 TAKE = sent("audio/wav", "application/octet-stream", ranges=True)
@@ -121,23 +123,24 @@ def _take_routes(routes: APIRouter, service: Service, caller: Any) -> None:
 
 
 def _job_routes(routes: APIRouter, service: Service, caller: Any) -> None:
-    jobs = service.jobs
+    jobs, checking = service.jobs, anyio.CapacityLimiter(CHECKED_AT_ONCE)
 
     @routes.post(
         "/jobs",
         status_code=202,
         response_model=JobAnswer,
         responses=refusals(400, 404, 408, 409, 413, 415, 422, 503),
+        openapi_extra=said_as_json(JobRequest),
     )
-    def create_job(
+    async def create_job(
         who: caller,
-        job: JobRequest,
+        job: Annotated[JobRequest, json_body(JobRequest)],
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
     ) -> Any:
         """The options of `restyler sample` for one take. What is accepted is on disk, and will be done; the same
         Idempotency-Key gives the same job."""
         service.require_open()
-        return jobs.create(who, job, idempotency_key)
+        return await anyio.to_thread.run_sync(jobs.create, who, job, idempotency_key, limiter=checking)
 
     @routes.get("/jobs", response_model=JobList, responses=refusals(422))
     def list_jobs(
@@ -153,12 +156,22 @@ def _job_routes(routes: APIRouter, service: Service, caller: Any) -> None:
     def one_job(who: caller, job: JobId) -> Any:
         return jobs.one(who, job)
 
-    @routes.patch("/jobs/{job}", response_model=JobAnswer, responses=refusals(400, 404, 408, 413, 415, 422))
-    def rename_job(who: caller, job: JobId, change: JobChange) -> Any:
+    @routes.patch(
+        "/jobs/{job}",
+        response_model=JobAnswer,
+        responses=refusals(400, 404, 408, 413, 415, 422),
+        openapi_extra=said_as_json(JobChange),
+    )
+    def rename_job(who: caller, job: JobId, change: Annotated[JobChange, json_body(JobChange)]) -> Any:
         return jobs.rename(who, job, change.name)
 
-    @routes.patch("/jobs/{job}/mixes/{mix}", response_model=MixAnswer, responses=refusals(400, 404, 408, 413, 415, 422))
-    def change_mix(who: caller, job: JobId, mix: MixNumber, change: MixChange) -> Any:
+    @routes.patch(
+        "/jobs/{job}/mixes/{mix}",
+        response_model=MixAnswer,
+        responses=refusals(400, 404, 408, 413, 415, 422),
+        openapi_extra=said_as_json(MixChange),
+    )
+    def change_mix(who: caller, job: JobId, mix: MixNumber, change: Annotated[MixChange, json_body(MixChange)]) -> Any:
         """Names a mix, or says whether it is picked."""
         return jobs.change_mix(who, job, mix, change)
 
@@ -248,11 +261,11 @@ def _sound_routes(routes: APIRouter, service: Service, caller: Any) -> None:
         return StreamingResponse(archive.zipped(files), media_type="application/zip", headers=headers)
 
 
-def _file(path: FilePath, media_type: str, name: str) -> FileResponse:
+def _file(path: FilePath, media_type: str, name: str) -> SentFile:
     """With ranges. Raises RefusedError (404) where it has gone."""
     if not path.is_file():
         raise not_found("file any more")
-    return FileResponse(path, media_type=media_type, headers=_attachment(name) | {"Cache-Control": "private, no-cache"})
+    return SentFile(path, media_type=media_type, headers=_attachment(name) | {"Cache-Control": "private, no-cache"})
 
 
 def _attachment(name: str) -> dict[str, str]:

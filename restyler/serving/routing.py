@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, MutableMapping
+from pathlib import Path
+from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
 from audio.errors import InputError
 from restyler.command import shown
@@ -70,8 +74,6 @@ def from_validation(error: RequestValidationError) -> RefusedError:
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     field = where[0] if where else None
     line = f"{'.'.join(where)}: {first['msg']}" if where else str(first["msg"])
-    if first["type"] == "json_invalid":
-        field, line = None, "the body is not JSON"
     return RefusedError(422, " ".join(line.split())[:500], field=field, reason="invalid")
 
 
@@ -85,23 +87,84 @@ class Route(APIRoute):
 
         async def handled(request: Request) -> Response:
             try:
-                if self.body_field is not None:
-                    request = await _with_body(request)
                 return await handle(request)
             except RefusedError as error:
                 refusal = error
             except RequestValidationError as error:
                 refusal = from_validation(error)
-            except InputError as error:
-                refusal = RefusedError(507, str(error), reason="storage")
+            except FileNotFoundError:
+                refusal = RefusedError(404, "it has been deleted in the meantime")
+            except (InputError, OSError):  # a full disk, or one that fails
+                print(traceback.format_exc(), file=sys.stderr, flush=True)
+                refusal = RefusedError(507, "the service cannot read or store this now", reason="storage")
             self.refused(refusal.reason)
             return answer(refusal)
 
         return handled
 
 
-async def _with_body(request: Request) -> Request:
-    """The request with its body read. Raises RefusedError (400, 408, 413, 415)."""
+M = TypeVar("M", bound=BaseModel)
+
+
+def json_body(model: type[M]) -> Any:
+    """For a route's parameter: the JSON of a request as `model`, read when the dependencies before it are content. What
+    FastAPI takes for a body it reads before it asks who is there.
+
+    It raises RefusedError (400, 408, 413, 415, 422).
+    """
+
+    async def read(request: Request) -> M:
+        told = await _json(request)
+        try:
+            return model.model_validate(told)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
+
+    return Depends(read)
+
+
+def said_as_json(model: type[BaseModel]) -> dict[str, Any]:
+    """For a route's `openapi_extra`: the body that `json_body(model)` reads."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        if isinstance(node, list):
+            return [whole(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            node = {name: value for name, value in node.items() if name != "$ref"} | parts[node["$ref"].split("/")[-1]]
+        return {name: whole(value) for name, value in node.items()}
+
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole(schema)}}}}
+
+
+class SentFile(FileResponse):
+    """A file, or a part of it, whose refusals are those of every route."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        refused: Response | None = None
+
+        async def unless_refused(message: MutableMapping[str, Any]) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] in (400, 416):
+                size = [value.decode() for name, value in message["headers"] if name == b"content-range"]
+                refusal = RefusedError(message["status"], "no such range of this file", field="Range")
+                refused = answer(refusal, {"Content-Range": size[0]} if size else None)
+            if refused is None:
+                await send(message)
+
+        if not await asyncio.to_thread(Path(self.path).is_file):
+            refused = answer(RefusedError(404, "it has been deleted in the meantime"))
+        else:
+            await super().__call__(scope, receive, unless_refused)
+        if refused is not None:
+            await refused(scope, receive, send)
+
+
+async def _json(request: Request) -> Any:
+    """The body. Raises RefusedError (400, 408, 413, 415, 422)."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "application/json is needed")
     length = request.headers.get("content-length", "0")
@@ -122,13 +185,10 @@ async def _with_body(request: Request) -> Request:
                     break
     except TimeoutError as error:
         raise RefusedError(408, f"the body did not come in within {BODY_S:g} s", reason="too_slow") from error
-    _require_plain(bytes(body))
-    whole = Request(request.scope, request.receive)
-    whole._body = bytes(body)
-    return whole
+    return _parsed(bytes(body))
 
 
-def _require_plain(body: bytes) -> None:
+def _parsed(body: bytes) -> Any:
     """Raises RefusedError (422) for what is no JSON, or says one name twice, of which parsers take either."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,6 +199,6 @@ def _require_plain(body: bytes) -> None:
         return found
 
     try:
-        json.loads(body, object_pairs_hook=once)
+        return json.loads(body, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise RefusedError(422, "the body is not JSON", reason="invalid") from error

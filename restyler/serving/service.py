@@ -25,7 +25,7 @@ from restyler.serving.storage import Storage
 from restyler.serving.takes import Takes
 from restyler.web_server import alone
 
-CLEAN_EVERY_S = 3600.0
+CLEAN_EVERY_S = 600.0
 DAY_S = 86_400.0
 COMES_BACK_S = 30  # what callers are told while it ends
 
@@ -77,8 +77,7 @@ class Service:
 
     def start(self) -> None:
         """Goes on where the last service of this folder ended, however it did."""
-        for name in ("uploads", "trash"):
-            self.places.empty(name)
+        self.places.empty_temporaries()
         self._forget_orphans()
         self.executor.start()
         self.dispatcher.start()
@@ -93,6 +92,7 @@ class Service:
     def stop(self, grace_s: float = 0.0) -> None:
         """What runs has grace_s to end; then it waits for the next start, with the mixes that it has."""
         self.drain()
+        self.dispatcher.settle()
         self._ended.set()
         self.executor.stop(grace_s)
         self.dispatcher.stop()
@@ -152,7 +152,7 @@ class Service:
             for name in names:
                 self.places.throw_away(folder(name))
                 self.places.forget_derived(name)
-        self.places.keep_derived_under(self.limits.derived_bytes)
+        self.places.keep_derived_under(self.limits.derived_bytes, now_s=time.time())
         if jobs or takes:
             log("cleaned", jobs=len(jobs), takes=len(takes))
 

@@ -18,8 +18,10 @@ def mix_file(places: Places, job: str, number: int, form: str) -> Path:
     path = mix_path(places.job(job), number)
     if form == "wav":
         return path
-    found = places.derived(f"{job}-{number:02d}.flac")
-    if not found.is_file():
+    name = f"{job}-{number:02d}.flac"
+    found = places.use_derived(name)
+    if found is None:
+        found = places.derived(name)
         temporary = found.with_name(f".{fresh_id()}.tmp")
         try:
             with (

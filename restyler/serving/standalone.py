@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 
 from restyler.serving import metrics
 from restyler.serving.keys import by_key
@@ -102,12 +103,7 @@ def app(
         refused.headers.update(getattr(error, "headers", None) or {})
         return refused
 
-    async def broken(_: Request, __: Exception) -> Response:
-        return answer(RefusedError(500, "an error of the service; its log says more"))
-
-    for status in (400, 404, 405, 416):
-        found.add_exception_handler(status, no_route)
-    found.add_exception_handler(500, broken)
+    found.add_exception_handler(HTTPException, no_route)
     return found
 
 
@@ -124,7 +120,7 @@ class _Rim:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s, status = time.monotonic(), 500
+        started_s, status = time.monotonic(), 0
 
         async def send_more(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -140,6 +136,11 @@ class _Rim:
                 await answer(RefusedError(403, "not under this host name"))(scope, receive, send_more)
             else:
                 await self._app(scope, receive, send_more)
+        except Exception:
+            if not status:  # nothing has been answered yet
+                broken = RefusedError(500, "an error of the service; its log says more")
+                await answer(broken)(scope, receive, send_more)
+            raise  # the server logs it
         finally:
             route = getattr(scope.get("route"), "path", None)
             method = scope["method"] if route else "other"

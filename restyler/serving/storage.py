@@ -7,6 +7,7 @@ does. Times are seconds since 1970 by the service's clock.
 from __future__ import annotations
 
 import contextlib
+import queue
 import secrets
 import sqlite3
 import threading
@@ -64,35 +65,41 @@ class Storage:
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
         self.path, self.clock = folder / DATABASE, clock
         self._write_lock = threading.Lock()
-        self._own = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._closed = False
         try:
-            connection = self._connection()
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
+            with self._connection() as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(SCHEMA)
         except sqlite3.Error as error:
             raise InputError(f"{shown(self.path)}: cannot be opened: {error}") from error
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
-        if connection is None:
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """One that nobody else uses; never more than are used at once, since a server's threads come and go."""
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
             connection.execute("PRAGMA synchronous = FULL")
             connection.row_factory = sqlite3.Row
-            self._own.connection = connection
-            self._connections.append(connection)
-        return connection
+        try:
+            yield connection
+        finally:
+            self._idle.put(connection)
+            if self._closed:
+                self.close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that sees one state of the database. Raises RefusedError (507) where it can't be read."""
-        connection = self._connection()
         try:
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.execute("ROLLBACK")
+            with self._connection() as connection:
+                connection.execute("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise RefusedError(507, "the service cannot read what it stored", reason="storage") from error
 
@@ -100,24 +107,27 @@ class Storage:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it is on disk when the block has ended, or, where it raises, nothing of it.
 
-        Raises RefusedError (507) where nothing can be stored now.
+        Raises RefusedError (507) where nothing can be stored now, and sqlite3.IntegrityError for what may not be.
         """
-        connection = self._connection()
         with self._write_lock:
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
-                        connection.execute("ROLLBACK")
-                    raise
-            except sqlite3.OperationalError as error:
+                with self._connection() as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield connection
+                        connection.execute("COMMIT")
+                    except BaseException:
+                        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                            connection.execute("ROLLBACK")
+                        raise
+            except sqlite3.IntegrityError:
+                raise
+            except sqlite3.Error as error:
                 raise RefusedError(507, "the service cannot store anything now", reason="storage") from error
 
     def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
-        self._own = threading.local()
+        """Also what is still in use, as soon as it no longer is."""
+        self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()

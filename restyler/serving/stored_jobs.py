@@ -143,6 +143,15 @@ def count(connection: sqlite3.Connection, states: Iterable[str], owner: str | No
     return int(connection.execute(query + ("" if owner is None else " AND owner = ?"), values).fetchone()[0])
 
 
+def before_first(connection: sqlite3.Connection, owner: str) -> int:
+    """How many waiting or running jobs were accepted before the first such one of an owner."""
+    query = (
+        "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND number <"
+        " (SELECT min(number) FROM jobs WHERE state IN ('queued', 'running') AND owner = ?)"
+    )
+    return int(connection.execute(query, (owner,)).fetchone()[0])
+
+
 def by_state(connection: sqlite3.Connection) -> dict[str, int]:
     found = dict.fromkeys((*OPEN, *ENDED), 0)
     return found | dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())

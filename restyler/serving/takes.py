@@ -14,10 +14,11 @@ from audio.errors import InputError
 from audio.io import blocks
 from audio.streams import resampled
 from restyler.serving import stored_takes
+from restyler.serving.archive import safe_stem
 from restyler.serving.jobs import require_bytes
 from restyler.serving.limits import Limits
 from restyler.serving.metrics import Metrics
-from restyler.serving.places import Places, sync_folder
+from restyler.serving.places import Places, name_take, sync_folder
 from restyler.serving.refusals import RefusedError
 from restyler.serving.storage import Storage, fresh_id
 from restyler.serving.stored_takes import StoredTake
@@ -63,6 +64,7 @@ class Takes:
         except InputError as error:
             raise RefusedError(422, str(error).replace(str(audio), "the take"), reason="not_a_take") from error
         (folder / "overview.json").write_text(overview_text(found))
+        name_take(folder, audio.name, safe_stem(name))
         take = StoredTake(
             id=identity,
             owner=owner,
@@ -97,8 +99,9 @@ class Takes:
 
     def wav(self, owner: str, identity: str) -> tuple[StoredTake, Path]:
         """At 48 kHz and 16 bit, as every browser plays it; a take over full scale is brought under it by one gain."""
-        take, path = self.one(owner, identity), self._places.derived(f"{identity}.wav")
-        if not path.is_file():
+        take, path = self.one(owner, identity), self._places.use_derived(f"{identity}.wav")
+        if path is None:
+            path = self._places.derived(f"{identity}.wav")
             peak = json.loads(self._places.overview(identity).read_text())["peak"]
             write_wav(self._places.audio(identity), path, gain=min(1.0, 1 / peak))
         return take, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from audio.waveform import Waveform
 from restyler.serving import Limits, LocalExecutor, Service, app
 from restyler.serving.keys import add as add_key
 from restyler.serving.keys import fresh_key
+from restyler.serving.storage import Storage
 from restyler.web_server import address_of, listening
 
 COMMAND = [sys.executable, "-c", "import sys; from restyler.cli import main; sys.exit(main())"]
@@ -34,14 +36,19 @@ GENEROUS = ("--limit-requests-a-minute=1000000", "--limit-in-flight=1000", "--li
 
 @dataclass
 class RealService:
-    """key: of the local page; keys: of two other owners, made by `restyler keys`."""
+    """key: of the local page."""
 
     process: subprocess.Popen[str]
     url: str
     key: str
     data: Path
     log: Path
-    keys: Sequence[str] = ()
+
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """Of two other owners, made as `restyler keys` makes them, beside the running service."""
+        with contextlib.closing(Storage(self.data, time.time)) as storage:
+            return [add_key(storage, name) for name in ("ada", "bob")]
 
     @property
     def pid(self) -> int:
@@ -58,8 +65,15 @@ class RealService:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
     def workers(self) -> list[int]:
-        """Process ids of what it started."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        """Process ids of what it started, and of what that started."""
+        parents = dict[int, int]()
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(") ")[2].split()[1])
+        found = [self.pid]
+        for pid in found:  # which grows meanwhile
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
 
     def raw(self, request: bytes, *, timeout_s: float = 20.0) -> bytes:
         """What comes back for these bytes until the other side closes or says nothing more."""
@@ -71,15 +85,6 @@ class RealService:
                 while piece := connection.recv(65536):
                     received += piece
         return received
-
-
-def made_key(data: Path, name: str) -> str:
-    """A key as `restyler keys` makes it, beside the running service."""
-    from restyler.serving.keys import add
-    from restyler.serving.storage import Storage
-
-    with contextlib.closing(Storage(data, time.time)) as storage:
-        return add(storage, name)
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +105,7 @@ def start_service(model: Path) -> Callable[..., contextlib.AbstractContextManage
             link = process.stdout.readline().strip()
             assert "/#key=" in link, log.read_text()
             url, _, key = link.partition("/#key=")
-            yield RealService(process, url, key, data, log, [made_key(data, name) for name in ("ada", "bob")])
+            yield RealService(process, url, key, data, log)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

@@ -94,7 +94,9 @@ def test_every_answer_is_one_that_the_document_describes(application: FastAPI, i
 
 def test_the_document_names_every_field_and_refusal(application: FastAPI) -> None:
     document = application.openapi()
-    job = document["components"]["schemas"]["JobRequest"]
+    body = document["paths"]["/v1/jobs"]["post"]["requestBody"]
+    job = body["content"]["application/json"]["schema"]
+    assert body["required"] is True and "$ref" not in json.dumps(job)
     assert job["additionalProperties"] is False and job["required"] == ["take"]
     assert {"style", "between", "like", "reference", "controls", "peak_dbtp", "strength"} <= set(job["properties"])
     for path, operations in document["paths"].items():
