@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,10 @@ class VocalRestylePipeline(DiffusionPipeline):
         DiffusionPipeline.save_pretrained(saved, folder, safe_serialization=True)
         for file in folder.rglob("*.safetensors"):  # safetensors makes them readable by their owner alone
             file.chmod((folder / self.config_name).stat().st_mode)
+        for file in folder.rglob("config.json"):  # where a part was loaded from is nobody else's business
+            fields = json.loads(file.read_text(encoding="utf-8"))
+            fields.pop("_name_or_path", None)
+            file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_manifest(folder)
 
     @classmethod

@@ -99,6 +99,7 @@ def test_a_bundle_is_half_the_size_and_sounds_the_same(model, vocal, card, tmp_p
     assert half.defaults.steps == 3 and type(half.scheduler).__name__ == "FlowMatchHeunDiscreteScheduler"
     assert half.defaults.sigma == whole.defaults.sigma
     assert half.defaults.guidance_for(referred=True) == whole.defaults.guidance  # as there
+    assert not [file for file in out.rglob("*.json") if str(model) in file.read_text()]  # no paths
     half.scheduler = whole.scheduler
     take = vocal(1, 48_000)
     mixes = [pipeline(take, seeds=[1], steps=2) for pipeline in (whole, half)]
