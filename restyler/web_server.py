@@ -9,12 +9,17 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audio.errors import InputError
 from restyler.command import shown
 
+if TYPE_CHECKING:
+    import uvicorn
+
 WAITING = 1024  # connections that may wait to be accepted
+IDLE_S = 75  # before an unused connection is closed: longer than a listener thinks between two ratings
+FAREWELL_S = 3  # for requests under way when the server is told to end
 FILES = 8192  # open at once: browsers keep several connections each
 
 
@@ -56,6 +61,23 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 def address_of(host: str, socket_: socket.socket) -> str:
     """http://HOST:PORT, with the port that was had."""
     return f"http://{f'[{host}]' if ':' in host else host}:{socket_.getsockname()[1]}"
+
+
+def configured(application: Any) -> uvicorn.Config:
+    """How uvicorn serves an application of this project: without a log of addresses, and slow callers end."""
+    import uvicorn
+
+    from restyler.listen.connections import PromptProtocol
+
+    return uvicorn.Config(
+        application,
+        http=PromptProtocol,
+        log_level="warning",
+        access_log=False,  # addresses hold tokens and ids
+        server_header=False,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=FAREWELL_S,
+    )
 
 
 def allow_files() -> None:

@@ -11,17 +11,14 @@ from pathlib import Path
 import uvicorn
 
 from restyler.listen import storage
-from restyler.listen.connections import PromptProtocol
 from restyler.listen.flow import Flow
 from restyler.listen.plan import read_plan
 from restyler.listen.server import application
 from restyler.listen.sounds import check_sounds
 from restyler.listen.writer import Writer
-from restyler.web_server import address_of, allow_files, alone, listening
+from restyler.web_server import address_of, allow_files, alone, configured, listening
 
 LOCK = "server.lock"
-IDLE_S = 75  # before an unused connection is closed: longer than a listener thinks between two ratings
-FAREWELL_S = 3  # for requests under way when the server is told to end
 
 
 def serve(folder: Path, *, host: str, port: int, webmushra: bool, ready: Callable[[str], None]) -> None:
@@ -42,17 +39,7 @@ def serve(folder: Path, *, host: str, port: int, webmushra: bool, ready: Callabl
         flow = Flow(plan, storage.secret(connection, secrets.token_hex(32)), time.time)
         writer = Writer(connection)
         try:
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    application(folder, plan, flow, writer, webmushra=webmushra),
-                    http=PromptProtocol,
-                    log_level="warning",
-                    access_log=False,  # addresses hold tokens
-                    server_header=False,
-                    timeout_keep_alive=IDLE_S,
-                    timeout_graceful_shutdown=FAREWELL_S,
-                )
-            )
+            server = uvicorn.Server(configured(application(folder, plan, flow, writer, webmushra=webmushra)))
             ready(address_of(host, connections))
             server.run(sockets=[connections])
         finally:

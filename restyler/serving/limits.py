@@ -22,6 +22,7 @@ class Limits:
     queue: int = _limit(64, 1_000_000, "jobs that wait, of all callers together")
     in_flight: int = _limit(8, 1_000_000, "jobs of one key that wait or run")
     requests_a_minute: int = _limit(600, 1_000_000, "requests of one key")
+    uploads: int = _limit(32, 100_000, "takes of one key that come in at once")
     streams: int = _limit(32, 100_000, "event streams of one key at once")
     stored_bytes: int = _limit(20_000_000_000, 2**50, "takes and mixes that are kept for one key")
     derived_bytes: int = _limit(2_000_000_000, 2**50, "files in other formats that are kept for all keys", lowest=0)

@@ -63,8 +63,8 @@ def answer(error: RefusedError, headers: dict[str, str] | None = None) -> JSONRe
         more["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         more["WWW-Authenticate"] = "Bearer"
-    if error.status in (400, 408, 413):
-        more["Connection"] = "close"  # the body may be half read
+    if error.status in (400, 408, 413, 500):
+        more["Connection"] = "close"  # the body may be half read, or the server closes it
     return JSONResponse({"error": error.line, "field": error.field}, error.status, headers=more)
 
 

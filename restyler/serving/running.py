@@ -10,7 +10,6 @@ import uvicorn
 
 from audio.errors import InputError
 from restyler.devices import pick_device
-from restyler.listen.connections import PromptProtocol
 from restyler.model_folder import BUNDLED
 from restyler.serving.command import is_loopback
 from restyler.serving.executor import Executor
@@ -19,10 +18,7 @@ from restyler.serving.limits import Limits
 from restyler.serving.local_executor import LocalExecutor
 from restyler.serving.service import Service
 from restyler.serving.standalone import app
-from restyler.web_server import address_of, allow_files, listening, terminable
-
-IDLE_S = 75  # before an unused connection is closed
-FAREWELL_S = 3  # for requests under way when the service is told to end
+from restyler.web_server import address_of, allow_files, configured, listening, terminable
 
 
 class _Server(uvicorn.Server):
@@ -60,16 +56,7 @@ def serve(options: argparse.Namespace, limits: Limits) -> None:
             hosts=hosts if is_loopback(options.host) else None,
             origins=options.allow_origin,
         )
-        config = uvicorn.Config(
-            application,
-            http=PromptProtocol,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=IDLE_S,
-            timeout_graceful_shutdown=FAREWELL_S,
-        )
-        server = _Server(config, service)
+        server = _Server(configured(application), service)
         # Uvicorn raises the signal that ended it once more; both of them then leave by way of the service's own end.
         with terminable(), service.running(options.grace):
             print(f"{address}/#key={key}", flush=True)

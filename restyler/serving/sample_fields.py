@@ -12,7 +12,9 @@ from restyler.command import Range
 from restyler.sample import parser
 
 # Not a job's: the service says these, or has its own way.
-ELSEWHERE = frozenset({"help", "takes", "out", "overwrite", "model", "batch", "device", "report", "timing"})
+ELSEWHERE = frozenset(
+    {"help", "takes", "out", "overwrite", "model", "batch", "device", "report", "timing", "before", "after"}
+)
 OWN = frozenset({"like", "reference", "control"})  # files and assignments: a job says them in its own way
 RENAMED = {"peak": "peak_dbtp"}  # fields carry their unit
 LONGEST_TEXT = 200

@@ -53,6 +53,7 @@ def app(
         description="A raw vocal take in, several finished mixes out.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # they would lead to whatever host the request named
         lifespan=lifespan,
     )
     found.include_router(router(service, owner=by_key(service.storage, local_key)))

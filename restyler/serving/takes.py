@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from restyler.serving.uploads import examine, overview_text, receive, reduced
 
 DECODED_AT_ONCE = 2  # uploads; the others wait
 BROWSER_RATE_HZ = 48_000
+AGAIN_S = 5  # after which one more upload may be tried
 
 
 class Takes:
@@ -34,13 +36,19 @@ class Takes:
     ) -> None:
         self._storage, self._places, self._limits, self._metrics = storage, places, limits, metrics
         self._sample_rate_hz = sample_rate_hz
+        self._arriving: dict[str, list[int]] = {}  # bytes of the takes that come in now, by owner; on the event loop
         self._decoding = anyio.CapacityLimiter(DECODED_AT_ONCE)
 
     async def add(self, owner: str, name: str, stream: AsyncIterator[bytes], promised: str | None) -> dict[str, Any]:
         """A take from a body. Raises RefusedError as `receive` does, 422 for what is no take, 507 over the quota."""
-        expected = int(promised) if promised is not None and promised.isdecimal() else 0
-        if expected <= self._limits.bytes:  # or the size alone is told
-            await anyio.to_thread.run_sync(self._require_bytes, owner, expected)
+        most = self._limits.bytes
+        expected = int(promised) if promised is not None and promised.isdecimal() else most
+        async with self._reserved(owner, expected if expected <= most else 0):  # or the size alone is told
+            return await self._received(owner, name, stream, promised)
+
+    async def _received(
+        self, owner: str, name: str, stream: AsyncIterator[bytes], promised: str | None
+    ) -> dict[str, Any]:
         folder = await anyio.to_thread.run_sync(self._places.fresh_upload)
         identity = fresh_id()
         try:
@@ -52,6 +60,23 @@ class Takes:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._places.throw_away, folder)
+
+    @contextlib.asynccontextmanager
+    async def _reserved(self, owner: str, size: int) -> AsyncIterator[None]:
+        """Room for one take more of an owner while it comes in. Raises RefusedError: 429 for one too many at once, 507
+        over the quota, what else comes in meanwhile included."""
+        coming = self._arriving.setdefault(owner, [])
+        if len(coming) >= self._limits.uploads:
+            line = f"{self._limits.uploads} takes of a key may come in at once"
+            raise RefusedError(429, line, retry_after_s=AGAIN_S, reason="uploads")
+        coming.append(size)  # before the first await: nobody else gets the same room
+        try:
+            await anyio.to_thread.run_sync(self._require_bytes, owner, sum(coming))
+            yield
+        finally:
+            coming.remove(size)
+            if not coming and self._arriving.get(owner) is coming:
+                del self._arriving[owner]
 
     def _require_bytes(self, owner: str, more: int) -> None:
         with self._storage.reading() as connection:

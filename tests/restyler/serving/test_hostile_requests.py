@@ -6,7 +6,7 @@ import json
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,7 +17,7 @@ from restyler.serving.limits import Limits
 BODY_BYTES = 64 * 1024
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clients(real_service: Any) -> Iterator[list[httpx.Client]]:
     """Of two owners who know nothing of each other."""
     both = [
@@ -29,10 +29,10 @@ def clients(real_service: Any) -> Iterator[list[httpx.Client]]:
         client.close()
 
 
-@pytest.fixture
-def take(clients: list[httpx.Client], vocal_file: Callable[..., Any]) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def take(clients: list[httpx.Client], take_bytes: bytes) -> dict[str, Any]:
     """The first owner's."""
-    answer = clients[0].post("/v1/takes", params={"name": "mine"}, content=vocal_file("mine.wav").read_bytes())
+    answer = clients[0].post("/v1/takes", params={"name": "mine"}, content=take_bytes)
     assert answer.status_code == 201
     return answer.json()
 

@@ -55,6 +55,7 @@ def test_the_files_are_those_of_sample_byte_by_byte(
 ) -> None:
     takes = [vocal_file("lead one.wav", 1.2), vocal_file("Übung.flac", 0.7, 44_100, 2)]
     said = [*takes, *FAST, "--variations=2", "--seed=11", "--width=5", "--strength=.7", "--lufs=-20", "--peak=-2"]
+    said += [f"--reference={vocal_file('finished & loud.wav', 0.8, 48_000, 2)}=2"]  # by that name in every comment
     assert restyle(*said) == 0
     far = capsys.readouterr().out.replace("/far/", "/out/")
     assert sample(*said) == 0

@@ -1,17 +1,20 @@
-"""What is around every answer: who asks before what they ask, the form of refusals, headers also where all goes wrong."""
+"""What is around every answer: who asks before what is asked, the form of refusals, headers whatever happens."""
 
 from __future__ import annotations
 
+import json
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from restyler.serving import Limits
 from restyler.serving.standalone import HEADERS
 
 
@@ -51,15 +54,22 @@ def test_a_stranger_is_refused_before_a_byte_of_the_body_is_read(service: Any, m
 
 
 def test_an_error_of_the_service_is_told_like_every_refusal_and_bears_every_header(
-    service: Any, client: httpx.Client, take: str, capfd: pytest.CaptureFixture[str]
+    service: Any, client: httpx.Client, take: str
 ) -> None:
     service.service.places.overview(take).write_text("not what was written")
+    told, watch, log = list[logging.LogRecord](), logging.Handler(), logging.getLogger("uvicorn.error")
+    watch.emit = told.append  # type: ignore[method-assign]
+    log.addHandler(watch)
     answer = client.get(f"/v1/takes/{take}/waveform")
     assert answer.status_code == 500 and set(answer.json()) == {"error", "field"}
     assert "\n" not in answer.json()["error"] and take not in answer.text
     for name, value in HEADERS.items():
         assert answer.headers[name] == value
-    assert "JSONDecodeError" in capfd.readouterr().err, "the log says no more"
+    until = time.monotonic() + 20
+    while not any(record.exc_info and record.exc_info[0] is json.JSONDecodeError for record in told):
+        assert time.monotonic() < until, "the log says no more"
+        time.sleep(0.02)
+    log.removeHandler(watch)
     assert client.get(f"/v1/takes/{take}").status_code == 200
 
 
@@ -103,3 +113,44 @@ def test_a_disk_that_takes_nothing_is_said_to_be_so(
     finally:
         uploads.unlink()
         uploads.mkdir()
+
+
+def test_takes_that_come_in_count_before_they_are_there(
+    serve_live: Callable[..., AbstractContextManager[Any]], take_bytes: bytes, tmp_path: Any
+) -> None:
+    size = len(take_bytes)
+    limits = Limits(bytes=2 * size, stored_bytes=3 * size, uploads=2)
+    with serve_live(tmp_path / "data", limits, works=False) as service:
+        address, client = urlsplit(service.url), service.client()
+
+        @contextmanager
+        def coming(length: str) -> Iterator[socket.socket]:
+            before = set(uploads.iterdir())
+            with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20) as connection:
+                head = f"POST /v1/takes?name=x HTTP/1.1\r\nHost: {address.netloc}\r\n{length}\r\n"
+                connection.sendall(f"{head}Authorization: Bearer {service.keys['local']}\r\n\r\n".encode())
+                until = time.monotonic() + 20
+                while not set(uploads.iterdir()) - before:
+                    assert time.monotonic() < until
+                    time.sleep(0.02)
+                yield connection
+
+        uploads = service.service.places.data / "uploads"
+
+        def post() -> httpx.Response:
+            return client.post("/v1/takes", params={"name": "x"}, content=take_bytes)
+
+        with coming(f"Content-Length: {2 * size}"):
+            assert post().status_code == 201
+            answer = post()
+            assert answer.status_code == 507 and f"{3 * size} more are needed" in answer.json()["error"], answer.text
+        with coming("Content-Length: 100"), coming("Content-Length: 100"):
+            answer = post()
+            assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1, answer.text
+            other = service.client("ada").post("/v1/takes", params={"name": "x"}, content=take_bytes)
+            assert other.status_code == 201
+        until = time.monotonic() + 20
+        while service.service.takes._arriving:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert post().status_code == 201

@@ -129,6 +129,7 @@ def decoded(content: bytes) -> np.ndarray:
     return np.repeat(samples.T, 3 - samples.shape[1], axis=0)
 
 
+@pytest.mark.slow
 def test_switching_on_the_real_mixes_keeps_place_and_level_and_does_not_click(
     open_page: Callable, job: dict[str, Any], api: httpx.Client
 ) -> None:
@@ -306,6 +307,7 @@ def test_it_fits_a_phone_and_everything_has_a_name(open_page: Callable, job: dic
     assert unnamed == []
 
 
+@pytest.mark.slow
 def test_refusals_are_told_in_words_and_where_they_belong(
     open_page: Callable, job: dict[str, Any], api: httpx.Client, service: Any, take_file: bytes
 ) -> None:
