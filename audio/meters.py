@@ -1,4 +1,4 @@
-"""Loudness and true peak of audio that comes in blocks: what `audio.loudness` measures, in bounded memory."""
+"""Loudness and true peak of audio that comes in blocks, after ITU-R BS.1770-4, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pyloudnorm
 from scipy.signal import lfilter
 
-from audio.interpolation import fractional_delay
-from audio.loudness import BLOCK_S, INTERPOLATOR_HALF_WIDTH, K_WEIGHTING, OVERSAMPLING
+from audio.interpolation import INTERPOLATOR_HALF_WIDTH, SEGMENT_SAMPLES, oversampler
 
+K_WEIGHTING = "DeMan"  # pyloudnorm's design with the standard's own coefficients; its default reads 0.04 LU too low
+BLOCK_S = 0.4  # BS.1770-4: the length of a gating block
 STEP_S = BLOCK_S / 4  # BS.1770-4: gating blocks overlap by 75 %
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
-LOUDNESS_OFFSET = -0.691
-SEGMENT_SAMPLES = 64
+LOUDNESS_OFFSET = -0.691  # eq. 2 of the standard
 HIGHEST = 16
 BEND_SHARE = 0.5  # of the second difference, by which a signal may rise over its samples: 1/4 for a tone, see below
 
@@ -60,7 +60,8 @@ class StepSums:
 
 
 class LoudnessMeter:
-    """`integrated_loudness_lufs` of a mono or stereo signal that comes in blocks, within 0.01 LU."""
+    """Loudness of a mono or stereo signal that comes in blocks, after BS.1770-4. pyloudnorm's filters; gating blocks
+    begin at whole steps, which at rates where these are no whole samples moves it by 0.001 LU at most."""
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
@@ -85,28 +86,35 @@ class LoudnessMeter:
         of 0.1 s; the last may be shorter. [steps]"""
         return self._power.sums() / self._power.lengths()
 
-    def lufs(self) -> float:
-        """Loudness of all that was fed; −inf where every gating block lies under the absolute gate."""
+    def block_powers(self) -> np.ndarray:
+        """K-weighted power in each gating block (BS.1770-4, eq. 1), [blocks]; of less than one block, all there is."""
         sums, samples = self._power.sums(), self._power.samples
         if samples == 0:
             raise ValueError("nothing was fed to the meter")
         if samples <= BLOCK_S * self.sample_rate:
-            power = np.array([sums.sum() / samples])
-        else:
-            # As pyloudnorm has it: the last block may reach over the end by half a step.
-            blocks = int(np.round((samples / self.sample_rate - BLOCK_S) / STEP_S)) + 1
-            running = np.concatenate([[0.0], np.cumsum(sums)])
-            stops = np.minimum(np.arange(blocks) + round(BLOCK_S / STEP_S), len(sums))
-            power = (running[stops] - running[:blocks]) / (BLOCK_S * self.sample_rate)
-        loud = power[_lufs(power) >= ABSOLUTE_GATE_LUFS]
-        if not len(loud):
-            return -math.inf
-        return float(_lufs(loud[_lufs(loud) > _lufs(loud.mean()) + RELATIVE_GATE_LU].mean()))
+            return np.array([sums.sum() / samples])
+        # As pyloudnorm has it: the last block may reach over the end by half a step.
+        blocks = int(np.round((samples / self.sample_rate - BLOCK_S) / STEP_S)) + 1
+        running = np.concatenate([[0.0], np.cumsum(sums)])
+        stops = np.minimum(np.arange(blocks) + round(BLOCK_S / STEP_S), len(sums))
+        return np.asarray((running[stops] - running[:blocks]) / (BLOCK_S * self.sample_rate))
+
+    def lufs(self) -> float:
+        """Loudness of all that was fed; −inf where every gating block lies under the absolute gate."""
+        return gated_lufs(self.block_powers())
+
+
+def gated_lufs(powers: np.ndarray) -> float:
+    """Of gating blocks: the mean of those that lie over both gates (BS.1770-4, eq. 4 to 7); −inf for none."""
+    loud = powers[_lufs(powers) >= ABSOLUTE_GATE_LUFS]
+    if not len(loud):
+        return -math.inf
+    return float(_lufs(loud[_lufs(loud) > _lufs(loud.mean()) + RELATIVE_GATE_LU].mean()))
 
 
 def _lufs(power: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
-        return LOUDNESS_OFFSET + 10 * np.log10(power)
+        return np.asarray(LOUDNESS_OFFSET + 10 * np.log10(power))
 
 
 class TruePeakMeter:
@@ -120,7 +128,7 @@ class TruePeakMeter:
     def __init__(self) -> None:
         self._peak = 0.0
         self._tail: np.ndarray | None = None
-        self._kernel = _interpolator()
+        self._kernel = oversampler().astype(np.float32)
 
     def feed(self, samples: np.ndarray) -> None:
         """samples: float32 [channels samples]."""
@@ -155,14 +163,3 @@ class TruePeakMeter:
                 if len(chosen):
                     self._peak = max(self._peak, float(np.abs(windows[chosen] @ self._kernel).max()))
         return samples[:, segments * SEGMENT_SAMPLES :].copy()
-
-
-def _interpolator() -> np.ndarray:
-    """float32 [window positions]: from a segment with its context to all its positions and those in between."""
-    half = INTERPOLATOR_HALF_WIDTH
-    matrix = np.zeros((SEGMENT_SAMPLES + 2 * half, SEGMENT_SAMPLES, OVERSAMPLING), np.float32)
-    for phase in range(OVERSAMPLING):
-        kernel = fractional_delay(phase / OVERSAMPLING, half)
-        for position in range(SEGMENT_SAMPLES):
-            matrix[position : position + 2 * half + 1, position, phase] = kernel[::-1]
-    return matrix.reshape(len(matrix), -1)

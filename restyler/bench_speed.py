@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,11 @@ def print_whole(pipeline: VocalRestylePipeline, seconds: int) -> None:
     rate = pipeline.codec.sample_rate
     take = random_take(seconds, sample_rate=rate, generator=np.random.default_rng(0))
     take = Waveform(take.samples[:, : seconds * rate], rate)
-    print(f"\n{'whole calls, with files':24} × real time  ÷ bare network  first file after")
+    print(f"\n{'whole calls, with files':24} × real time  ÷ bare network  first file after", flush=True)
     for one in measured(pipeline, take, WAYS, VARIATIONS):
         bare, shares = one.seconds / one.bare_s, _shares(one.shares)
         name = f"{one.way}, {one.variations} mix" + ("es" if one.variations > 1 else "")
-        print(f"  {name:22} {one.times_real_time:11.2f} {bare:15.2f} {one.first_s:14.1f} s  {shares}")
+        print(f"  {name:22} {one.times_real_time:11.2f} {bare:15.2f} {one.first_s:14.1f} s  {shares}", flush=True)
 
 
 def measured(
@@ -80,8 +80,9 @@ def measured(
     ways: Sequence[str],
     variations: Sequence[int],
     clock: Callable[[], float] = time.perf_counter,
-) -> list[Whole]:
-    """Every way with every number of variations, one mix after the other as `restyler sample` makes them."""
+    max_batch: int = 1,
+) -> Iterator[Whole]:
+    """Every way with every number of variations, `max_batch` mixes at once, each row as soon as it is known."""
     settings = pipeline.settings(style=ANY_STYLE if pipeline.styles else None)
     encoded = pipeline.encoded(take)
     said = pipeline.told(take, settings, [0])
@@ -94,20 +95,23 @@ def measured(
             ),
             clock,
         )
-    found = []
     for way in ways:
         for count in variations:
             with tempfile.TemporaryDirectory() as folder:
                 paths = [Path(folder) / f"mix_{number}.wav" for number in range(count)]
                 watch, began, first_s = Stopwatch(clock), clock(), 0.0
-                options: dict[str, Any] = {"way": way, "raw": Path(folder) / "take.wav", "watch": watch}
+                options: dict[str, Any] = {
+                    "way": way,
+                    "raw": Path(folder) / "take.wav",
+                    "watch": watch,
+                    "max_batch": max_batch,
+                }
                 for mix in render(pipeline, take, settings, seeds=range(count), paths=paths, tags={}, **options):
                     first_s = first_s or clock() - began
                     del mix
                 spent = clock() - began
             bare_s = once + count * each
-            found.append(Whole(way, count, take.duration_s, spent, first_s, bare_s, watch.seconds()))
-    return found
+            yield Whole(way, count, take.duration_s, spent, first_s, bare_s, watch.seconds())
 
 
 def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -23,13 +23,14 @@ HIGHEST = {
     "onset_ms": 15.0,
     "lag_ms": 0.1,
 }
-LOWEST = {"envelope": 0.5}
+LOWEST = {"envelope": 0.5, "spectrum": 0.5}
 WORDS = {
     "silent": "nothing is heard while the take sounds",
     "pitch_cents": "pitch {:.0f} cents off",
     "pitch_gross_percent": "pitch astray in {:.0f} % of the sung moments",
     "voicing_percent": "voicing wrong in {:.0f} % of its moments",
     "envelope": "level follows the take's at a correlation of {:.2f} only",
+    "spectrum": "spectrum follows the take's at a correlation of {:.2f} only",
     "onset_ms": "onsets {:.0f} ms off",
     "lag_ms": "{:.1f} ms away from the take",
 }

@@ -14,7 +14,7 @@ import scipy.fft
 from scipy.signal import get_window
 from torchaudio.functional import melscale_fbanks
 
-from audio.loudness import K_WEIGHTING
+from audio.meters import K_WEIGHTING
 from audio.pair_bands import powers
 from audio.waveform import Waveform
 

@@ -17,6 +17,7 @@ from restyler.guards import HIGHEST, LOWEST, Guard
 from restyler.guards_again import MOST_TRIES, faithful
 from restyler.guards_content import lag_samples, measured, stretches
 from restyler.noise import TRIES_APART, Seed, Walk, another, parse_seed
+from restyler.report_take import verdict_text
 from restyler.ways import Made
 
 RATE = 24_000
@@ -127,6 +128,44 @@ def test_a_fault_of_a_moment_is_found_and_its_place_told(take: Waveform) -> None
     assert told and len(starts) >= 2
     assert all(start <= at / RATE + 4 and start + 15 >= at / RATE for start in told), (told, at / RATE)
     assert any("onsets" in fault or "level follows" in fault for fault in verdict.faults)
+
+
+def test_a_second_played_backwards_is_found(guard: Guard, take: Waveform) -> None:
+    """While the voice moves; of a vowel that is held for a second nobody hears it."""
+    loud = take.samples.square().mean(dim=0)
+    energy = torch.nn.functional.avg_pool1d(loud[None], RATE, RATE // 4)[0]
+    at = int(energy.argmax()) * RATE // 4
+    samples = take.samples.clone()
+    samples[:, at : at + RATE] = samples[:, at : at + RATE].flip(1)
+    _, verdict = guard(Waveform(samples, RATE), repairs=True)
+    assert any("spectrum follows" in fault for fault in verdict.faults), verdict
+
+
+def test_channels_in_opposite_phase_are_a_take_like_any_other(take: Waveform) -> None:
+    """Its middle is empty; a delay is found in the side."""
+    opposite = Waveform(take.samples * torch.tensor([[1.0], [-1.0]]), RATE)
+    guard = Guard(opposite)
+    assert guard(opposite, repairs=True)[1].note() == ""
+    _, verdict = guard(changed(opposite, delayed), repairs=True)
+    assert any("5.0 ms away" in fault for fault in verdict.faults), verdict
+
+
+@pytest.mark.parametrize("gate_db", [None, -200.0])
+def test_a_room_that_hums_on_in_a_pause_is_no_part_of_the_take(take: Waveform, gate_db: float | None) -> None:
+    """Twenty seconds of it, left alone or gated away: a mix without the hum is as good as one with it."""
+    moments = torch.arange(20 * RATE) / RATE
+    hum = 10 ** (-55 / 20) * torch.sin(2 * torch.pi * 100 * moments).expand(2, -1)
+    paused = Waveform(torch.cat([take.samples, hum, take.samples], dim=1), RATE)
+    mixed = hum if gate_db is None else hum * 10 ** (gate_db / 20)
+    _, verdict = Guard(paused)(Waveform(torch.cat([take.samples, mixed, take.samples], dim=1), RATE), repairs=True)
+    assert verdict.note() == "", verdict
+
+
+def test_of_a_take_that_is_too_short_to_be_judged_nothing_is_claimed(guard: Guard, take: Waveform) -> None:
+    short = Waveform(take.samples[:, RATE : RATE + RATE // 2], RATE)
+    _, verdict = Guard(short)(short, repairs=True)
+    assert verdict.measures == {} and "too little of the take sounds" in verdict_text(verdict)
+    assert "nothing strays" in verdict_text(guard(take, repairs=True)[1])
 
 
 @pytest.mark.parametrize("lag", [-300, -1, 0, 1, 7, 480])

@@ -66,34 +66,28 @@ def joins(pipeline: VocalRestylePipeline) -> np.ndarray:
     return np.array([(one.stop + other.start) / 2 * hop for one, other in itertools.pairwise(windows)])
 
 
-def jumps(take: np.ndarray, mix: np.ndarray) -> np.ndarray:
+def jumps(take: np.ndarray, mix: np.ndarray, places: np.ndarray) -> np.ndarray:
     """[3 places]: by how much level (dB), spectrum (dB, mean over bands) and phase (radians, mean over bands) of the
-    mix against the take differ between the .2 s before and after each place, one every 20 ms; NaN where the take does
-    not sound on both sides."""
-    hz, _, dry = stft(take.mean(axis=0), RATE, nperseg=2048, noverlap=2048 - HOP)
-    _, _, wet = stft(mix.mean(axis=0), RATE, nperseg=2048, noverlap=2048 - HOP)
-    edges = np.searchsorted(hz, BANDS_HZ)
+    mix against the take differ between the .2 s before and after each place, in samples; NaN where the take does not
+    sound on both sides."""
+    reach = SIDE * HOP
+    cut = [np.stack([each[:, at - reach : at + reach].mean(axis=0) for at in places]) for each in (take, mix)]
+    # [places sides frames bins]: what lies on one side alone, so that no frame sees both.
+    dry, wet = (stft(each.reshape(len(places), 2, reach), RATE, nperseg=2048, noverlap=2048 - HOP)[2] for each in cut)
+    edges = np.searchsorted(np.fft.rfftfreq(2048, 1 / RATE), BANDS_HZ)
 
     def by_band(spectra: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(spectra, edges, axis=0)[:-1]
+        """[places sides bands]"""
+        return np.add.reduceat(spectra.sum(axis=-1), edges, axis=-1)[..., :-1]
 
-    def on_sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        running = np.pad(np.cumsum(values, axis=-1), ((0, 0), (1, 0)))
-        sums = running[:, SIDE:] - running[:, :-SIDE]
-        return sums[:, :-SIDE], sums[:, SIDE:]
-
-    heard = on_sides(by_band(np.abs(dry) ** 2))
-    made = on_sides(by_band(np.abs(wet) ** 2))
-    cross = on_sides(by_band(wet * dry.conj()))
-    loud = np.sum(heard, axis=1)
-    quiet = loud.min(axis=0) < 1e-4 * np.median(loud.max(axis=0))
-    level = np.diff(
-        [10 * np.log10(np.sum(m, axis=0) / (np.sum(h, axis=0) + 1e-12)) for m, h in zip(made, heard, strict=True)],
-        axis=0,
-    )[0]
-    bands = np.diff([10 * np.log10((m + 1e-9) / (h + 1e-9)) for m, h in zip(made, heard, strict=True)], axis=0)[0]
-    phase = np.angle(cross[1] * cross[0].conj())
-    found = np.stack([np.abs(level), np.abs(bands).mean(axis=0), np.abs(phase).mean(axis=0)])
+    heard, made, cross = by_band(np.abs(dry) ** 2), by_band(np.abs(wet) ** 2), by_band(wet * dry.conj())
+    loud = heard.sum(axis=-1)
+    quiet = loud.min(axis=1) < 1e-4 * np.median(loud.max(axis=1))
+    level_db = 10 * np.log10((made.sum(axis=-1) + 1e-12) / (loud + 1e-12))
+    bands_db = 10 * np.log10((made + 1e-12) / (heard + 1e-12))
+    phase = np.angle(cross[:, 1] * cross[:, 0].conj())
+    level, bands = (np.abs(each[:, 1] - each[:, 0]) for each in (level_db, bands_db))
+    found = np.stack([level, bands.mean(axis=-1), np.abs(phase).mean(axis=-1)])
     found[:, quiet] = np.nan
     return found
 
@@ -101,13 +95,12 @@ def jumps(take: np.ndarray, mix: np.ndarray) -> np.ndarray:
 def chances(take: np.ndarray, both: list[tuple[np.ndarray, list[np.ndarray]]]) -> tuple[np.ndarray, np.ndarray]:
     """[3] each. How much larger the jumps are where windows join than in the same moments of the mixes whose windows
     join elsewhere, mean over all joins, and how likely that is by chance (Wilcoxon's signed ranks, one-sided)."""
-    every = [np.mean([jumps(take, mix) for mix in mixes], axis=0) for _, mixes in both]
     more = list[np.ndarray]()
     for own, other in ((0, 1), (1, 0)):
-        for place in both[own][0]:
-            at = round(place / HOP - SIDE + 0.5)
-            if np.abs(both[other][0] - place).min() > RATE:
-                more.append(every[own][:, at] - every[other][:, at])
+        apart = [np.abs(both[other][0] - place).min() > RATE for place in both[own][0]]
+        places = both[own][0][apart].round().astype(int)
+        here, there = (np.mean([jumps(take, mix, places) for mix in both[one][1]], axis=0) for one in (own, other))
+        more += list((here - there).T)
     heard = np.array([one for one in more if not np.isnan(one).any()])
     assert len(heard) >= 20
     return heard.mean(axis=0), np.array([wilcoxon(one, alternative="greater").pvalue for one in heard.T])
