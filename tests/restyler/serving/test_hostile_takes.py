@@ -87,7 +87,7 @@ FORGED: dict[str, bytes | Callable[[], bytes]] = {
     "one byte": b"R",
     "a ZIP": b"PK\3\4" + bytes(5000),
     "a page": b"<script>alert(1)</script>" * 100,
-    "a playlist": b"#EXTM3U\nfile:///etc/passwd\n",
+    "a playlist": b"#EXTM3U\n/etc/passwd\n",
     "cut in half": encoded(voice(2.0), "FLAC")[:2000],
 }
 
