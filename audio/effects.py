@@ -54,11 +54,13 @@ class EffectChain:
 
 
 def compress(compressor: Compressor, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[channels samples] → the same shape; each channel on its own, no latency.
+    """[channels samples] → the same shape; each channel on its own, no latency."""
+    return compressor_board(compressor)(samples.astype(np.float32), sample_rate).astype(np.float64)
 
-    Pedalboard's times are those after which 1 − exp(−2π) of a step is reached, hence the factor 2π.
-    """
-    board = pedalboard.Pedalboard(
+
+def compressor_board(compressor: Compressor) -> pedalboard.Pedalboard:
+    """Pedalboard's times are those after which 1 − exp(−2π) of a step is reached, hence the factor 2π."""
+    return pedalboard.Pedalboard(
         [
             pedalboard.Compressor(
                 threshold_db=compressor.threshold_db,
@@ -69,7 +71,6 @@ def compress(compressor: Compressor, samples: np.ndarray, sample_rate: int) -> n
             pedalboard.Gain(gain_db=compressor.makeup_db),
         ]
     )
-    return board(samples.astype(np.float32), sample_rate).astype(np.float64)
 
 
 def render(chain: EffectChain, waveform: Waveform, *, seed: int) -> Waveform:

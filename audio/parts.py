@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from audio.external import process_by_program
 from audio.parts_builtin import BUILT_IN
-from audio.parts_kinds import Number, Part, Seed, Value, unknown
+from audio.parts_kinds import Choice, Number, Part, Seed, Text, Value, unknown
 from audio.parts_plugin import process_by_plugin
 from audio.waveform import Waveform
 
@@ -24,6 +25,16 @@ class Step:
     name: str
     values: Mapping[str, Value]
     path: str | None = None
+
+
+@dataclass(frozen=True)
+class ProgramStep(Step):
+    """One part that another program runs. name: its kind, one of `audio.external.EXTERNAL`. path: of a LADSPA library.
+
+    named: the filter, effect, plugin or URI.
+    """
+
+    named: str | None = None
 
 
 def find_part(name: object) -> Part:
@@ -42,7 +53,9 @@ def render(steps: Sequence[Step], waveform: Waveform) -> Waveform:
     rate = waveform.sample_rate
     samples = waveform.stereo().samples.numpy().astype(np.float64)
     for step in steps:
-        if step.path is not None:
+        if isinstance(step, ProgramStep):
+            samples = process_by_program(step.name, step.named, step.path, step.values, samples, rate)
+        elif step.path is not None:
             samples = process_by_plugin(step.path, step.values, samples, rate)
         else:
             part = find_part(step.name)
@@ -54,9 +67,10 @@ def described(part: Part) -> str:
     """What a part declares, for people: a line for itself and one for each parameter."""
     lines = [f"{part.name}: {part.what}"]
     for parameter in part.parameters:
+        said = f" – {parameter.what}" if isinstance(parameter, Number | Choice | Text) and parameter.what else ""
         if parameter.default is not None:
             given = f"{parameter.default:g}" if isinstance(parameter, Number) else str(parameter.default)
         else:
             given = "drawn" if isinstance(parameter, Seed) else "must be given" if part.fills_in else "its own"
-        lines.append(f"  {parameter.name}: {parameter.allowed()} (default: {given})")
+        lines.append(f"  {parameter.name}: {parameter.allowed()} (default: {given}){said}")
     return "\n".join(lines)

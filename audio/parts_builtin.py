@@ -44,7 +44,7 @@ def _filter(kind: FilterKind, what: str) -> Part:
 
 
 def _by_pedalboard(make: Any) -> Process:
-    """By a class of Pedalboard whose arguments have the names of our parameters."""
+    """By what makes one of Pedalboard's effects of our parameters."""
 
     def process(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         return make(**values)(samples.astype(np.float32), sample_rate).astype(np.float64)
@@ -60,15 +60,14 @@ def _compressor(values: Values, samples: np.ndarray, sample_rate: int) -> np.nda
     return compress(Compressor(**values), samples, sample_rate)
 
 
-def _gate(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    # 2π: see `audio.effects.compress`.
-    gate = pedalboard.NoiseGate(
+def gate(**values: float) -> Any:
+    """2π: see `audio.effects.compress`."""
+    return pedalboard.NoiseGate(
         threshold_db=values["threshold_db"],
         ratio=values["ratio"],
         attack_ms=2 * math.pi * values["attack_ms"],
         release_ms=2 * math.pi * values["release_ms"],
     )
-    return gate(samples.astype(np.float32), sample_rate).astype(np.float64)
 
 
 def _pan(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -80,13 +79,12 @@ def _width(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.stack([middle + side, middle - side])
 
 
-def _delay(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    delay = pedalboard.Delay(values["time_ms"] / 1000, values["feedback"], values["mix"])
-    return delay(samples.astype(np.float32), sample_rate).astype(np.float64)
+def delay(**values: float) -> Any:
+    return pedalboard.Delay(values["time_ms"] / 1000, values["feedback"], values["mix"])
 
 
-def _ping_pong_delay(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    delay = PingPongDelay(
+def ping_pong_delay(values: Values) -> PingPongDelay:
+    return PingPongDelay(
         time_ms=values["time_ms"],
         feedback=values["feedback"],
         gain=decibels(values["wet_db"]),
@@ -94,11 +92,14 @@ def _ping_pong_delay(values: Values, samples: np.ndarray, sample_rate: int) -> n
         odd_pan_percent=values["odd_pan_percent"],
         even_pan_percent=values["even_pan_percent"],
     )
-    return samples + echoes(delay, samples.mean(axis=0), sample_rate)
 
 
-def _reverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    reverb = Reverb(
+def _ping_pong_delay(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    return samples + echoes(ping_pong_delay(values), samples.mean(axis=0), sample_rate)
+
+
+def room(values: Values) -> Reverb:
+    return Reverb(
         band_hz=REVERB_BANDS_HZ,
         t60_s=(values["t60_low_s"], values["t60_mid_s"], values["t60_high_s"]),
         mid_level_db=values["wet_db"],
@@ -107,7 +108,10 @@ def _reverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray
         pre_delay_ms=values["pre_delay_ms"],
         equaliser=_reverb_passes(values),
     )
-    return samples + reverberate(reverb, samples, sample_rate, np.random.default_rng(values["seed"]))
+
+
+def _reverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    return samples + reverberate(room(values), samples, sample_rate, np.random.default_rng(values["seed"]))
 
 
 def _reverb_passes(values: Values) -> tuple[Filter, ...]:
@@ -117,15 +121,14 @@ def _reverb_passes(values: Values) -> tuple[Filter, ...]:
     return high_pass, Filter("low_pass", values["low_pass_hz"], FLAT_Q)
 
 
-def _freeverb(values: Values, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    reverb = pedalboard.Reverb(
+def freeverb(**values: float) -> Any:
+    return pedalboard.Reverb(
         room_size=values["room_size"],
         damping=values["damping"],
         wet_level=values["wet"],
         dry_level=FREEVERB_DRY,
         width=values["width"],
     )
-    return reverb(samples.astype(np.float32), sample_rate).astype(np.float64)
 
 
 def read_impulse_response(path: str, sample_rate: int) -> np.ndarray:
@@ -178,7 +181,7 @@ BUILT_IN: tuple[Part, ...] = (
             Number("attack_ms", "ms", 0.0, 1000.0, 1.0),
             Number("release_ms", "ms", 0.0, 5000.0, 100.0),
         ),
-        _gate,
+        _by_pedalboard(gate),
     ),
     Part(
         "saturation",
@@ -214,7 +217,7 @@ BUILT_IN: tuple[Part, ...] = (
         "delay",
         "echoes that all lie where the sound does (Pedalboard)",
         (Number("time_ms", "ms", 0.0, 10000.0), Number("feedback", "", 0.0, 0.99, 0.0), MIX),
-        _delay,
+        _by_pedalboard(delay),
     ),
     Part(
         "ping_pong_delay",
@@ -254,7 +257,7 @@ BUILT_IN: tuple[Part, ...] = (
             Number("width", "", 0.0, 1.0, 1.0),
             Number("wet", "", 0.0, 1.0, 0.1),
         ),
-        _freeverb,
+        _by_pedalboard(freeverb),
     ),
     Part(
         "convolution",

@@ -12,26 +12,34 @@ import numpy as np
 
 Value: TypeAlias = float | int | str | bool
 SEED_LIMIT = 2**32
+LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number in `unit` (empty for a ratio or share) within low … high, both included. default None: must be given."""
+    """A number in `unit` (empty for a ratio or share) within low … high, both included. default None: must be given.
+
+    whole: only whole numbers. what: what a part of other makers says of it.
+    """
 
     name: str
     unit: str
     low: float
     high: float
     default: float | None = None
+    whole: bool = False
+    what: str = ""
 
     def check(self, value: object) -> Value:
         """The value as a float. Raises ValueError for anything but a finite number within the range."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             raise ValueError(f"{self.name} lies within {self.allowed()}, not {value!r}")
+        if self.whole and not float(value).is_integer():
+            raise ValueError(f"{self.name} is a whole number, not {value!r}")
         return float(value)
 
     def allowed(self) -> str:
-        return f"{self.low:g} … {self.high:g} {self.unit}".rstrip()
+        return f"{self.low:g} … {self.high:g} {self.unit}".rstrip() + (" (whole)" if self.whole else "")
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Choice:
     name: str
     choices: tuple[Value, ...]
     default: Value | None = None
+    what: str = ""
 
     def check(self, value: object) -> Value:
         """The value itself. Raises ValueError for one that is none of the choices, 1 for true among them."""
@@ -51,6 +60,24 @@ class Choice:
 
     def allowed(self) -> str:
         return ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in self.choices)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in the words of a program of other makers, which checks it itself: lists, expressions."""
+
+    name: str
+    default: str | None = None
+    what: str = ""
+
+    def check(self, value: object) -> Value:
+        """The text. Raises ValueError for what is no text, and for line feeds and other signs that don't print."""
+        if not isinstance(value, str) or not value or len(value) > LONGEST_TEXT or not value.isprintable():
+            raise ValueError(f"{self.name} is {self.allowed()}, not {value!r}")
+        return value
+
+    def allowed(self) -> str:
+        return f"a text of one line, at most {LONGEST_TEXT} signs"
 
 
 @dataclass(frozen=True)
@@ -87,7 +114,7 @@ class Seed:
         return f"a whole number from 0 to {SEED_LIMIT - 1}"
 
 
-Parameter: TypeAlias = Number | Choice | AudioFile | Seed
+Parameter: TypeAlias = Number | Choice | Text | AudioFile | Seed
 Process: TypeAlias = Callable[[Mapping[str, Any], np.ndarray, int], np.ndarray]
 
 

@@ -14,6 +14,7 @@ import pedalboard
 
 from audio.errors import InputError
 from audio.parts_kinds import Choice, Number, Parameter, Part
+from audio.stages import Plugin
 
 PROBE_RATE_HZ = 48000
 PROBE_SAMPLES = 512
@@ -38,9 +39,7 @@ def process_by_plugin(path: str, values: Mapping[str, Any], samples: np.ndarray,
 
     Loaded anew each time: whatever state a plugin keeps, no mix depends on the one before it.
     """
-    plugin = _load(path)
-    for name, value in values.items():
-        setattr(plugin, name, value)
+    plugin = _set(path, values)
     sides = samples.astype(np.float32)
     if _takes(plugin, channels=2):
         out = plugin(sides, sample_rate)
@@ -49,6 +48,23 @@ def process_by_plugin(path: str, values: Mapping[str, Any], samples: np.ndarray,
     else:
         raise InputError(f"{path}: the plugin takes neither stereo nor mono")
     return out.astype(np.float64)
+
+
+def plugin_stage(path: str, values: Mapping[str, Any], sample_rate: int) -> Plugin:
+    """`process_by_plugin` for a sound that comes in blocks."""
+    plugin = _set(path, values)
+    if _takes(plugin, channels=2):
+        return Plugin([_set(path, values)], sample_rate)
+    if _takes(plugin, channels=1):
+        return Plugin([_set(path, values), _set(path, values)], sample_rate)
+    raise InputError(f"{path}: the plugin takes neither stereo nor mono")
+
+
+def _set(path: str, values: Mapping[str, Any]) -> Any:
+    plugin = _load(path)
+    for name, value in values.items():
+        setattr(plugin, name, value)
+    return plugin
 
 
 def _load(path: str) -> Any:

@@ -13,7 +13,8 @@ import yaml
 
 from audio import io
 from audio.errors import InputError
-from audio.parts import PLUGIN, Step, find_part, render
+from audio.external import EXTERNAL
+from audio.parts import PLUGIN, ProgramStep, Step, find_part, render
 from audio.parts_kinds import AudioFile, decibels
 from audio.waveform import Waveform
 from restyler.chains import read_chains, read_tree_of_chains
@@ -84,6 +85,10 @@ def _text(tree: dict[str, Any]) -> str:
 
 def _node(step: Step, folder: Path) -> dict[str, Any]:
     values = dict(step.values)
+    if isinstance(step, ProgramStep):
+        path = None if step.path is None else _relative(step.path, folder)
+        told = dict(zip(EXTERNAL[step.name], (step.named,) if path is None else (path, step.named), strict=True))
+        return {step.name: {name: text for name, text in told.items() if text is not None} | {"parameters": values}}
     if step.path is not None:
         return {PLUGIN: {"path": _relative(step.path, folder), "parameters": values}}
     for parameter in find_part(step.name).parameters:

@@ -16,7 +16,8 @@ from typing import Any
 
 from audio import io
 from audio.errors import InputError
-from audio.parts import PARTS, PLUGIN, Step, find_part
+from audio.external import EXTERNAL, external_part
+from audio.parts import PARTS, PLUGIN, ProgramStep, Step, find_part
 from audio.parts_kinds import SEED_LIMIT, AudioFile, Parameter, Part, Seed, Value, unknown
 from audio.parts_plugin import plugin_part
 from restyler.chain_files import identity, require_utf8
@@ -40,12 +41,16 @@ class Column:
 
 @dataclass(frozen=True)
 class StylePart:
-    """One part of a style. path: of a plugin. preset: the table that all values are a row of, as the file names it."""
+    """One part of a style. path: of a plugin. preset: the table that all values are a row of, as the file names it.
+
+    named: of a part that another program runs, the filter, effect, plugin or URI.
+    """
 
     name: str
     values: Mapping[str, Distribution | Column]
     path: str | None = None
     preset: str | None = None
+    named: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Chains:
             for name, table in self.tables.items()
             if any(name in _tables_of(part) for part in self.styles[style])
         }
-        steps = []
+        steps: list[Step] = []
         for part, place in _numbered(self.styles[style]):
             values: dict[str, Value] = dict(rows[part.preset]) if part.preset else {}
             for name, source in part.values.items():
@@ -81,6 +86,10 @@ class Chains:
                     values[name] = rows[source.table][source.name]
                 else:
                     values[name] = source.at(share(*purpose, place, name))
+            if part.name in EXTERNAL:
+                values = external_part(part.name, part.named, part.path).checked(values)
+                steps.append(ProgramStep(part.name, values, part.path, part.named))
+                continue
             if part.path is None:
                 declared = find_part(part.name)
                 if Seed() in declared.parameters and Seed.name not in part.values:
@@ -105,7 +114,8 @@ def _numbered(parts: tuple[StylePart, ...]) -> list[tuple[StylePart, str]]:
     seen: Counter[str] = Counter()
     found = []
     for part in parts:
-        kind = Path(part.path).name if part.path else part.name  # not the folder: a plugin that has moved is the same
+        # Not the folder: a plugin that has moved is the same.
+        kind = " ".join(filter(None, (Path(part.path).name if part.path else part.name, part.named)))
         found.append((part, f"{kind} {seen[kind]}"))
         seen[kind] += 1
     return found
@@ -171,8 +181,10 @@ class _Reader:
                 return self._preset(given)
             if name == PLUGIN:
                 return self._plugin(given)
+            if name in EXTERNAL:
+                return self._program(name, given)
             if name not in PARTS:
-                raise ValueError(f"no part is called {unknown(name, (*PARTS, PRESET, PLUGIN))}")
+                raise ValueError(f"no part is called {unknown(name, (*PARTS, PRESET, PLUGIN, *EXTERNAL))}")
             return self._built_in(PARTS[name], given)
         except InputError as error:  # of a file, which it names itself
             raise InputError(f"{self.file}: {place}: {error}") from None
@@ -181,10 +193,7 @@ class _Reader:
 
     def _built_in(self, part: Part, given: dict[str, Any]) -> StylePart:
         values = {name: self._value(node, part.parameter(name)) for name, node in given.items()}
-        for parameter in part.parameters:
-            if parameter.name not in values and parameter.default is None and not isinstance(parameter, Seed):
-                raise ValueError(f"{part.name} needs {parameter.name}: {parameter.allowed()}")
-        return StylePart(part.name, values)
+        return StylePart(part.name, _all_of(part, values))
 
     def _preset(self, given: dict[str, Any]) -> StylePart:
         _only(given, ("table",))
@@ -196,18 +205,30 @@ class _Reader:
 
     def _plugin(self, given: dict[str, Any]) -> StylePart:
         _only(given, ("path", "parameters"))
-        given_path = self._path(_text(given.get("path"), "path is that of a plugin"))
-        path = str(given_path.parent.resolve() / given_path.name)
-        parameters = {} if given.get("parameters") is None else given["parameters"]
-        if not isinstance(parameters, dict):
-            raise ValueError(f"parameters are given by name, not as {_shown(parameters)}")
+        path = self._plugin_path(given)
+        _ = _parameters_of(given)  # refused before the plugin is loaded
         if path not in self.plugins:
             self.plugins[path] = plugin_part(path)
             self.files[path] = identity(Path(path))
-        part = self.plugins[path]
-        return StylePart(
-            PLUGIN, {name: self._value(node, part.parameter(name)) for name, node in parameters.items()}, path
-        )
+        return StylePart(PLUGIN, self._parameters(given, self.plugins[path]), path)
+
+    def _program(self, kind: str, given: dict[str, Any]) -> StylePart:
+        keys = EXTERNAL[kind]
+        _only(given, (*keys, "parameters"))
+        path = self._plugin_path(given) if "path" in keys else None
+        name = keys[-1]
+        named = None if path and name not in given else _text(given.get(name), f"{name} is a name, see `rack --list`")
+        part = external_part(kind, named, path)
+        if path and path not in self.files:
+            self.files[path] = identity(Path(path))
+        return StylePart(kind, _all_of(part, self._parameters(given, part)), path, named=named)
+
+    def _plugin_path(self, given: dict[str, Any]) -> str:
+        path = self._path(_text(given.get("path"), "path is that of a plugin"))
+        return str(path.parent.resolve() / path.name)
+
+    def _parameters(self, given: dict[str, Any], part: Part) -> dict[str, Distribution | Column]:
+        return {name: self._value(node, part.parameter(name)) for name, node in _parameters_of(given).items()}
 
     def _value(self, node: Any, parameter: Parameter) -> Distribution | Column:
         if isinstance(parameter, AudioFile):
@@ -251,6 +272,20 @@ class _Reader:
 
     def _path(self, name: str) -> Path:
         return self.file.parent / name
+
+
+def _all_of(part: Part, values: dict[str, Distribution | Column]) -> dict[str, Distribution | Column]:
+    for parameter in part.parameters if part.fills_in else ():
+        if parameter.name not in values and parameter.default is None and not isinstance(parameter, Seed):
+            raise ValueError(f"{part.name} needs {parameter.name}: {parameter.allowed()}")
+    return values
+
+
+def _parameters_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = {} if given.get("parameters") is None else given["parameters"]
+    if not isinstance(parameters, dict):
+        raise ValueError(f"parameters are given by name, not as {_shown(parameters)}")
+    return parameters
 
 
 def _only(given: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "bundle": ("restyler.bundle", "write a trained model in half precision, with its card"),
     "separate": ("restyler.separate", "extract the vocal of finished songs"),
     "sing": ("restyler.sing", "write dry takes by random voices of the project's own"),
+    "rack": ("restyler.rack", "put a recording through an effect chain of parts, plugins and programs"),
     "synthesize": ("restyler.synthesize", "make pairs from dry voices and effect chains"),
 }
 USAGE = (

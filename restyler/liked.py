@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ GUARDED = {"on": True, "off": False}  # by what a comment says
 class Liked:
     """What stands in the comment of a mix. settings: without style; its controls are those that no seed drew.
 
-    told, seed: of this one mix. references: its tags about references, as `reference_tags` writes them.
+    told, seed: of this one mix. references: its tags about references, as `reference_tags` writes them. chains: those
+    about the effect chains before and after the model.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Liked:
     way: str
     guarded: bool = False
     tail_s: float = 0.0
+    chains: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def next_seed(self) -> int:
@@ -132,7 +134,9 @@ def _liked(path: Path, tags: Mapping[str, str], pipeline: VocalRestylePipeline) 
         raise ValueError(f"tail {tail_s} s")
     references = {name: tags[name] for name in ("reference", "reference_sha256") if name in tags}
     seed = parse_seed(tags["seed"])
-    return Liked(path, settings, Told(styles, values), seed, references, strength, lufs, peak, way, guarded, tail_s)
+    chains = {name: tags[name] for name in ("before", "after") if name in tags}
+    told = Told(styles, values)
+    return Liked(path, settings, told, seed, references, strength, lufs, peak, way, guarded, tail_s, chains)
 
 
 def styles_of(text: str | None, known: Collection[str]) -> dict[str, float]:

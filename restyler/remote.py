@@ -10,7 +10,8 @@ from restyler import sample
 from restyler.command import Parser, command, number, shown
 from restyler.sample_plan import default_variations, originals, require_together, wished_controls
 
-HERE_ONLY = frozenset({"help", "model", "batch", "device", "report", "timing"})  # about the machine that does it
+# About the machine that does it, or files of it.
+HERE_ONLY = frozenset({"help", "model", "batch", "device", "report", "timing", "before", "after"})
 KEY_VARIABLE = "RESTYLER_KEY"
 LONGEST_KEY_FILE_BYTES = 4096
 DEFAULT_WAIT_S = 600

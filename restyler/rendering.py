@@ -13,6 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 
 from audio.io import write
 from audio.loudness import match_loudness
+from audio.parts import Step
 from audio.waveform import Waveform
 from restyler.command import DEFAULT_PEAK_DBTP
 from restyler.devices import pick_device
@@ -24,6 +25,7 @@ from restyler.model_folder import MANIFEST
 from restyler.noise import Seed, start_of
 from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
+from restyler.rack_chain import through
 from restyler.saying import References
 from restyler.settings import Settings
 from restyler.stopwatch import CODEC as CODEC_SHARE
@@ -109,6 +111,7 @@ def render(
     guarded: bool = True,
     resampled: bool = True,
     watch: Stopwatch | None = None,
+    after: Sequence[Step] = (),
 ) -> Iterator[Mix]:
     """Write one mix per seed, each as soon as it is done: 24 bit, at the codec's rate, exactly as long as the take, and
     as the tail that it was encoded with.
@@ -121,11 +124,12 @@ def render(
     guarded: a mix that is no longer its take gives way to one of another seed, and a loudness that strays is brought
     back (`restyler.guards`). Judged is the whole mix, so that neither strength nor levels choose the seed. resampled:
     whether it may give way; if not, what is wrong with it is said.
+    after: an effect chain for each mix, which it hears at the loudness of training, before loudness and peak.
     Raises InputError where a file can't be written, ValueError for transfer without `raw` or with less strength than 1:
     the chain alone would not be the mix.
     """
-    if way == TRANSFER and strength != 1:
-        raise ValueError(f"a chain is the whole mix, not {strength} of it")
+    if way == TRANSFER and (strength != 1 or after):
+        raise ValueError(f"a chain is the whole mix, not {strength} of it, and with no other after it")
     watch = watch or Stopwatch()
     every = pipeline.told(_heard(take), settings, seeds) if said is None else said
     with watch.of(CODEC_SHARE):
@@ -155,8 +159,11 @@ def render(
             made, lifted, seed, verdict = judged.made, judged.waveform, judged.seed, judged.verdict
         with watch.of(LEVELS):
             kept = at_strength(encoded.waveform, lifted, strength)
-            # In its own place, unless it is the take, which the next mix needs.
-            matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=strength > 0)
+        with watch.of(RENDERING):
+            kept = through(after, kept) if after else kept
+        with watch.of(LEVELS):
+            own = strength > 0 or bool(after)  # in its own place, unless it is the take, which the next mix needs
+            matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=own)
         drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
         said_now = vars(settings) | {"style": told.style, "controls": dict(told.controls), "render": way}
         said_now |= {"strength": float(strength), "lufs": loudness_lufs, "peak_dbtp": float(peak_dbtp)}

@@ -77,7 +77,8 @@ def require_no_report(folder: Path, *, overwrite: bool, kept: Mapping[Path, str]
 
 def verdict_text(verdict: Verdict) -> str:
     """Line by line, for people."""
-    lines = [verdict.note() or "As it came: nothing strays."]
+    found = "nothing strays" if verdict.measures else "too little of the take sounds to judge it by"
+    lines = [verdict.note() or f"As it came: {found}."]
     lines += [f"fault: {fault}" for fault in verdict.faults]
     lines += [f"seed {verdict.instead_of}, not let out: {fault}" for fault in verdict.refused]
     lines.append(f"loudness: at most {verdict.loudness_db:.1f} dB from the course that the take's asks for")

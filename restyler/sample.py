@@ -90,6 +90,10 @@ def parser() -> Parser:
         "the codec lost of the take put back where the mix keeps it; transfer: an effect chain is fitted to the mix, "
         "and the take itself goes through it; the chain lies beside the mix, as mix_00.yaml for `restyler synthesize "
         f"--chains`, and as mix_00.txt to read (default: {DEFAULT_WAY})")
+    add("--before", type=Path, metavar="CHAIN.yaml",
+        help="an effect chain that the take goes through before the model hears it, see docs/rack.md")
+    add("--after", type=Path, metavar="CHAIN.yaml",
+        help="an effect chain that each mix goes through, before loudness and peak are set")
     add("--tail", type=number(0, LONGEST_TAIL_S), metavar="SECONDS",
         help="how far the mixes may ring on after the end of the take, and are longer by, 0 to "
         f"{LONGEST_TAIL_S:g} s (default: 0, or as for the mix of --like)")

@@ -16,6 +16,7 @@ from restyler.liked import Liked, around, between_seeds, file_digest, read_liked
 from restyler.noise import Seed
 from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
+from restyler.rack_chain import Rack, latency_lines, read_rack, same_chain, through
 from restyler.rendering import Mix, render
 from restyler.sample_plan import DEFAULT_AROUND, default_variations, wished_controls
 from restyler.saying import Reference
@@ -38,6 +39,7 @@ class Choice:
         self, options: argparse.Namespace, pipeline: VocalRestylePipeline, takes: Sequence[Path], *, model: str
     ) -> None:
         self._options, self._pipeline, self._model = options, pipeline, model
+        self.before, self.after = (self._rack(path) for path in (options.before, options.after))
         liked = self._read_liked(takes, model) if options.like else None
         self._liked = liked
         self.settings = liked.settings if liked else _settings(options, pipeline)
@@ -50,6 +52,8 @@ class Choice:
         self.peak_dbtp: float = _first(options.peak, liked.peak_dbtp if liked else DEFAULT_PEAK_DBTP)
         self.tail_s: float = _first(options.tail, liked.tail_s if liked else 0.0)
         self.guarded: bool = options.guard == "on" if options.guard else liked.guarded if liked else True
+        if self.way == TRANSFER and (self.before or self.after):
+            raise InputError("--before and --after need another --render than transfer: its chain would not be the mix")
         if self.way == TRANSFER and self.strength != 1:
             raise InputError("--strength below 1 needs another --render than transfer: the chain would not be the mix")
 
@@ -63,7 +67,28 @@ class Choice:
         if not same_references(reference_tags(self._options.reference), liked.references):
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
+        for name in ("before", "after"):
+            if not same_chain(self._chain_tags.get(name), liked.chains.get(name)):
+                had = liked.chains.get(name, "none")
+                raise InputError(f"--like {shown(mix)}: give the same --{name} as for that mix: {shown(had)}")
         return liked
+
+    def _rack(self, path: Path | None) -> Rack | None:
+        """Its programs are tried, so that what they refuse shows before anything is made."""
+        if path is None:
+            return None
+        rack = read_rack(path)
+        latency_lines(rack.steps, self._pipeline.codec.sample_rate)
+        return rack
+
+    @property
+    def _chain_tags(self) -> dict[str, str]:
+        return {name: rack.tag for name, rack in (("before", self.before), ("after", self.after)) if rack}
+
+    def _heard(self, take: Path) -> Waveform:
+        """What is encoded: the take, through the chain of --before."""
+        waveform = read_take(take, self._pipeline.codec.sample_rate)
+        return through(self.before.steps, waveform) if self.before else waveform
 
     @cached_property
     def references(self) -> list[Reference]:
@@ -94,7 +119,7 @@ class Choice:
         watch: is told where the time goes."""
         watch = watch or Stopwatch()
         with watch.of(FILES):
-            waveform = read_take(take.path, self._pipeline.codec.sample_rate)
+            waveform = self._heard(take.path)
         seeds, said = self.mixes(waveform)
         chosen = range(len(seeds)) if numbers is None else numbers
         with watch.of(CODEC):
@@ -106,7 +131,7 @@ class Choice:
             self.settings,
             seeds=[seeds[number] for number in chosen],
             paths=[take.mixes[number] for number in chosen],
-            tags={"model": self._model, **self._reference_tags, "take": file_digest(take.path)},
+            tags={"model": self._model, **self._reference_tags, **self._chain_tags, "take": file_digest(take.path)},
             said=[said[number] for number in chosen],
             reference=self.references,
             strength=self.strength,
@@ -118,6 +143,7 @@ class Choice:
             raw=take.path,
             guarded=self.guarded,
             watch=watch,
+            after=self.after.steps if self.after else (),
             resampled=self._options.around != 0,  # that mix again is wanted, whatever is wrong with it
         )
 

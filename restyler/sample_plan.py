@@ -21,6 +21,7 @@ DEFAULT_VARIATIONS = 4
 DEFAULT_AROUND = 0.3
 MOST_REFERENCES = 8
 MOST_REFERENCE_BYTES = 450  # of their names in a file's comment
+CHAIN_TAG_BYTES = 70  # fewer for each of --before and --after, whose tags need that much
 # What a mix that one likes was told stands in its file.
 FIXED_BY_LIKE = ("style", "control", "guidance", "sigma", "spread", "steps", "between", *KNOBS)
 FIXED_BY_BETWEEN = ("variations", "seed")
@@ -59,10 +60,10 @@ def require_together(options: argparse.Namespace) -> None:
     if len(options.reference) > MOST_REFERENCES:
         raise InputError(f"--reference: up to {MOST_REFERENCES} files, not {len(options.reference)}")
     names = len(json.dumps(references_text(options.reference)))
-    if names > MOST_REFERENCE_BYTES:
-        raise InputError(
-            f"--reference: the names take {names} bytes of a mix's comment, {MOST_REFERENCE_BYTES} are kept for them"
-        )
+    chains = sum(vars(options).get(name) is not None for name in ("before", "after"))  # jobs of the service have none
+    most = MOST_REFERENCE_BYTES - CHAIN_TAG_BYTES * chains
+    if names > most:
+        raise InputError(f"--reference: the names take {names} bytes of a mix's comment, {most} are kept for them")
 
 
 def default_variations(options: argparse.Namespace) -> int:

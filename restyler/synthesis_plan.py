@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from audio.errors import InputError
-from audio.parts import Step, find_part
+from audio.parts import ProgramStep, Step, find_part
 from audio.parts_kinds import Seed, Value
 from audio.presets import read_presets, training_names
 from audio.styles import find_styles
@@ -147,6 +147,9 @@ def fingerprint(steps: Sequence[Step], files: Mapping[str, str]) -> str:
     """
     told = []
     for step in identified(steps, files):
+        if isinstance(step, ProgramStep):
+            told.append([step.name, step.path, dict(step.values), step.named])
+            continue
         seeds = set() if step.path else {p.name for p in find_part(step.name).parameters if isinstance(p, Seed)}
         told.append([step.name, step.path, {name: v for name, v in step.values.items() if name not in seeds}])
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]

@@ -17,8 +17,9 @@ from audio.waveform import Waveform
 from restyler.guards import WORDS, Verdict
 from restyler.model_folder import BUNDLED
 from restyler.noise import HIGHEST_SEED, MOST_TURNS, Walk
+from restyler.rack_chain import LONGEST_NAME_BYTES
 from restyler.sample import main
-from restyler.sample_plan import MOST_REFERENCE_BYTES, MOST_REFERENCES
+from restyler.sample_plan import CHAIN_TAG_BYTES, MOST_REFERENCE_BYTES, MOST_REFERENCES
 
 LONGEST = 1.0 + 1 / 3  # 18 characters, as the least round number has
 
@@ -32,7 +33,7 @@ def test_the_fullest_comment_of_the_bundled_model_fits(tmp_path: Path) -> None:
     verdict = Verdict((fault,), 1.0, {}, 99.9, 5.9, instead_of=walk, refused=(fault,), tries=4)
     tags = {
         "model": f"{BUNDLED.name} {'0' * 12}",
-        "reference": "x" * (MOST_REFERENCE_BYTES - 2),
+        "reference": "x" * (MOST_REFERENCE_BYTES - 2 * CHAIN_TAG_BYTES - 2),
         "reference_sha256": " ".join(f"{'0' * 12}={LONGEST!r}" for _ in range(MOST_REFERENCES)),
         "take": "0" * 12,
         "seed": walk,
@@ -40,6 +41,8 @@ def test_the_fullest_comment_of_the_bundled_model_fits(tmp_path: Path) -> None:
         "controls": str(dict.fromkeys(config["controls"], -10 * LONGEST)),
         "drawn": " ".join(config["controls"]),
         "render": "transfer",
+        "before": "x" * (LONGEST_NAME_BYTES - 2) + f" {'0' * 12}",
+        "after": "x" * (LONGEST_NAME_BYTES - 2) + f" {'0' * 12}",
         "guard": "off",
         "guarded": verdict.note(),
         "steps": "1000",
