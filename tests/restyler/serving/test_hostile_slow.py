@@ -72,6 +72,7 @@ def test_many_slow_callers_are_cut_off_and_hold_up_nobody(what: str, longest_s: 
     assert not list((real_service.data / "uploads").iterdir())
 
 
+@pytest.mark.slow
 def test_a_listener_that_never_reads_holds_up_nobody(real_service: Any, vocal_file: Callable[..., Path]) -> None:
     """Fifty who ask for a download and read nothing of it."""
     headers = {"Authorization": f"Bearer {real_service.key}"}

@@ -97,6 +97,7 @@ def test_a_chain_lies_beside_its_mix_and_leads_to_the_take(
     assert np.abs(again.samples.numpy() - written).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on_with_the_same_job_and_fetches_what_is_missing(
     restyle: Callable[..., int],
     client: Client,
