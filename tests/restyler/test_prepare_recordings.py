@@ -165,6 +165,7 @@ def test_what_could_not_be_read_is_tried_again(studio: Studio, sung: Sing, mixed
     assert {path: path.stat().st_mtime_ns for path in records} != records
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_does_and_leave_nothing_behind(studio: Studio, sung: Sing, mixed: Mix) -> None:
     for number in range(3):
         raw = sung(66 + number, 4.0).samples[0].numpy()
