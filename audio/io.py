@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -238,17 +239,23 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 
 def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
-    """Writes a file that is at every moment the old one, the new one, or absent; never half of one.
+    """Writes a file as `replacing` does. Raises InputError where the folder is missing, not writable or full."""
+    with replacing(Path(path)) as handle:
+        handle.write(data)
 
-    The bytes go to a hidden file in the same folder, to disk, and only then under the name. Raises InputError where
-    the folder is missing, not writable or full.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that is under its name at every moment the old one, the new one, or absent; never half of one.
+
+    The bytes go to a hidden file in the same folder (the handle's `name`), to disk, and only then under the name; where
+    the block raises, nothing is left. An OSError in it becomes an InputError.
     """
-    path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         try:
             with temporary.open("xb") as handle:
-                handle.write(data)
+                yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(path)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
 from audio.errors import InputError
-from audio.io import MAX_TAG_BYTES, SOFTWARE, SUFFIX_FORMATS
+from audio.io import MAX_TAG_BYTES, SOFTWARE, SUFFIX_FORMATS, replacing
 from audio.waveform import Waveform
 
 LONGEST_WAV_BYTES = 0xFFFF0000
@@ -32,14 +31,10 @@ def write_blocks(path: Path, blocks: Iterable[Waveform], sample_rate: int, *, ta
     comment = json.dumps(tags, separators=(",", ":"))
     if len(comment) > MAX_TAG_BYTES:
         raise ValueError(f"{path}: tags of {len(comment)} bytes; at most {MAX_TAG_BYTES} fit")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    frames, peak = 0, 0.0
     try:
-        try:
-            frames, peak = 0, 0.0
-            with (
-                temporary.open("xb") as handle,
-                soundfile.SoundFile(handle, "w", sample_rate, 2, "PCM_24", format=kind) as sink,
-            ):
+        with replacing(path) as handle:
+            with soundfile.SoundFile(handle, "w", sample_rate, 2, "PCM_24", format=kind) as sink:
                 sink.software, sink.comment = SOFTWARE, comment
                 for block in blocks:
                     samples = block.samples.numpy()
@@ -57,21 +52,14 @@ def write_blocks(path: Path, blocks: Iterable[Waveform], sample_rate: int, *, ta
                     f"{path}: would peak at {over_db:+.1f} dBFS; end the chain with a gain of "
                     f"{-np.ceil(over_db * 10) / 10:.1f} dB or less"
                 )
-            _require_whole(temporary, frames)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+            _require_whole(handle, frames)
     except soundfile.LibsndfileError as error:
         raise InputError(f"{path}: cannot be written: {error.error_string.rstrip('.')}") from error
     return frames
 
 
-def _require_whole(path: Path, frames: int) -> None:
+def _require_whole(handle: BinaryIO, frames: int) -> None:
     """libsndfile does not report a full disk reliably, so what lies there is asked. Raises OSError."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-    if soundfile.info(str(path)).frames != frames:
+    handle.flush()
+    if soundfile.info(handle.name).frames != frames:
         raise OSError(28, "No space left on device")

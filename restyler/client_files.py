@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from audio.errors import InputError
+from audio.io import replacing
 from restyler.command import shown
 from restyler.progress import Progress
 
@@ -51,17 +51,6 @@ def received(blocks: Iterable[bytes], path: Path) -> None:
 
     Raises InputError where it can't be written; what else goes wrong with the blocks leaves nothing behind.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as handle:
-                for block in blocks:
-                    handle.write(block)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be written: {error.strerror}") from error
+    with replacing(path) as handle:
+        for block in blocks:
+            handle.write(block)

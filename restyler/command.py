@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TextIO
 
@@ -38,6 +38,23 @@ class Parser(argparse.ArgumentParser):
         from audio.errors import InputError
 
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def printing(text: Callable[[Any], str]) -> type[argparse.Action]:
+    """An action like --help: prints the text for what was given, and ends, whatever else is missing."""
+
+    class Printing(argparse.Action):
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: str | Sequence[Any] | None,
+            option_string: str | None = None,
+        ) -> None:
+            print(text(values))
+            parser.exit()
+
+    return Printing
 
 
 def command(main: Main) -> Main:

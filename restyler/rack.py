@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from restyler.command import LONGEST_TAIL_S, Parser, command, integer, number, shown
+from restyler.command import LONGEST_TAIL_S, Parser, command, integer, number, printing, shown
 
 
-class _List(argparse.Action):
-    """Like --help: prints and ends, whatever else is missing."""
+def _listed(names: Sequence[str] | None) -> str:
+    from restyler.rack_list import listed
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        from restyler.rack_list import listed
-
-        print(listed(list(values or [])))
-        parser.exit()
+    return listed(list(names or []))
 
 
 def _parser() -> Parser:
@@ -43,7 +31,7 @@ def _parser() -> Parser:
         help="decides what the chain draws (default: %(default)s)")
     add("--tail", type=number(0, LONGEST_TAIL_S), default=0.0, metavar="SECONDS",
         help=f"how far the sound may ring on after its end, 0 to {LONGEST_TAIL_S:g} s (default: 0)")
-    add("--list", nargs="*", action=_List, metavar="PART",
+    add("--list", nargs="*", action=printing(_listed), metavar="PART",
         help="print what chains are made of, with names, units, ranges and defaults: all of it, one part "
         "(compressor), the plugin at a path, or what a program has: ffmpeg, ffmpeg acompressor, sox reverb, "
         "ladspa PATH PLUGIN, lv2 URI")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -25,7 +24,7 @@ from audio.pitch_shift import MAX_SEMITONES, shift_pitch
 from audio.waveform import Waveform
 from restyler.chain_settings import Rendered, settings_text
 from restyler.chains import read_chains
-from restyler.command import Parser, command, integer, number
+from restyler.command import Parser, command, integer, number, printing
 from restyler.phrases import find_recordings, plan_phrases, read_phrase
 from restyler.synthesis_plan import (
     Augmentation,
@@ -184,20 +183,6 @@ def _rendered(takes: Sequence[Take], out: Path, workers: int) -> Iterator[tuple[
             pool.shutdown(cancel_futures=True)
 
 
-class _ListParts(argparse.Action):
-    """Like --help: prints and ends, whatever else is missing."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        print(listed_parts(values if isinstance(values, str) else None))
-        parser.exit()
-
-
 def listed_parts(name: str | None) -> str:
     """What the part of that name declares, or the plugin at that path; None: every built-in part.
 
@@ -266,7 +251,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--list-parts",
         nargs="?",
-        action=_ListParts,
+        action=printing(listed_parts),
         metavar="PART",
         help="print what chains are made of, with units and ranges: all parts, one, or the plugin at a path",
     )
