@@ -142,7 +142,7 @@ def _mix(values: np.ndarray) -> np.ndarray:
 def _votes(values: np.ndarray, frames: np.ndarray, owners: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(first, second, offset in frames, landmarks in common) of the best offset of each pair with enough of them."""
     found = []
-    alive = np.arange(len(values))
+    alive: np.ndarray = np.arange(len(values))
     for distance in range(1, MAX_BUCKET):
         alive = alive[alive + distance < len(values)]
         alive = alive[values[alive] == values[alive + distance]]

@@ -27,7 +27,7 @@ class StepSums:
         self._step_samples = step_s * sample_rate
         self._sums: list[np.ndarray] = []
         self._complete = 0
-        self._rest = np.zeros(0)
+        self._rest: np.ndarray = np.zeros(0)
         self.samples = 0
 
     def feed(self, values: np.ndarray) -> None:

@@ -44,7 +44,7 @@ def process_by_plugin(path: str, values: Mapping[str, Any], samples: np.ndarray,
     if _takes(plugin, channels=2):
         out = plugin(sides, sample_rate)
     elif _takes(plugin, channels=1):
-        out = np.concatenate([plugin(side[None], sample_rate) for side in sides])
+        out = np.concatenate([plugin(sides[place : place + 1], sample_rate) for place in range(2)])
     else:
         raise InputError(f"{path}: the plugin takes neither stereo nor mono")
     return out.astype(np.float64)

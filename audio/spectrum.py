@@ -21,7 +21,7 @@ class SpectrumMeter:
         self.sample_rate = sample_rate
         self._frame = next_fast_len(round(FRAME_S * sample_rate), real=True)
         self._window = get_window("hann", self._frame).astype(np.float32)
-        self._rest = np.zeros((channels, 0), np.float32)
+        self._rest: np.ndarray = np.zeros((channels, 0), np.float32)
         self._power = np.zeros(self._frame // 2 + 1)
         self._frames = 0
 

@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 
 "${1:-python3}" -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 \
-    --editable ".[dev,listen,matchering,ray,remote,separate,serve,tensorboard]" $pair
+    --editable ".[dev,listen,matchering,neutone,onnx,ray,remote,separate,serve,tensorboard]" $pair
 "$folder/bin/python" -m pip check
 {
     echo "# Every package of a fresh environment made from pyproject.toml with all its extras, on Linux without a GPU."
