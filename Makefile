@@ -19,7 +19,7 @@ demo: environment
 	@.venv/bin/restyler demo --out out/demo
 
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN) pytest --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 bench: environment
 	@$(BIN) restyler.bench

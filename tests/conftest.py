@@ -21,6 +21,13 @@ ENVIRONMENT_VARIABLE = "VOCAL_RESTYLER_DATA"
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
+# Files that take longest are begun first, so that at the end no core waits for the other.
+LONGEST = ("test_notebooks.py", "test_listen_page.py", "test_page.py", "test_training.py", "test_prepare.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

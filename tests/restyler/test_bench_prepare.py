@@ -7,6 +7,7 @@ import pytest
 from restyler.bench_prepare import main
 
 
+@pytest.mark.slow  # measures for half a minute
 @pytest.mark.usefixtures("fresh_accelerator")
 def test_the_share_of_the_codecs_own_speed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seconds", "2", "--codec", "pocket"]) == 0

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import multiprocessing
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -237,22 +236,8 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-CHROMIUM = shutil.which("chromium")
 ARTIFACTS = "VOCAL_RESTYLER_ARTIFACTS"
 DESKTOP = {"width": 1000, "height": 800}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture

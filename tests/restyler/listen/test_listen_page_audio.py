@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,33 +16,7 @@ from restyler.listen import balance
 RATE_HZ = 48_000
 DURATION_S = 4.0
 FADE = 240  # samples of 5 ms
-RECORDER = """
-const connect = AudioNode.prototype.connect;
-const code = `registerProcessor("tap", class extends AudioWorkletProcessor {
-  process(inputs) {
-    if (inputs[0].length) this.port.postMessage([currentFrame, inputs[0][0].slice()]);
-    return true;
-  }
-})`;
-window.recorded = [];
-window.AudioContext = class extends AudioContext {
-  constructor(options) {
-    super(options);
-    this.tap = new GainNode(this);
-    const module = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-    this.audioWorklet.addModule(module).then(() => {
-      const node = new AudioWorkletNode(this, "tap");
-      node.port.onmessage = ({ data }) => window.recorded.push(data);
-      connect.call(this.tap, node);
-      window.recording = true;
-    });
-  }
-};
-AudioNode.prototype.connect = function (target, ...rest) {
-  if (target === this.context.destination) connect.call(this, this.context.tap);
-  return connect.call(this, target, ...rest);
-};
-"""
+RECORDER = Path(__file__).parents[1].joinpath("recorder.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

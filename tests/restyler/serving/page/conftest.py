@@ -1,11 +1,10 @@
-"""Chromium for the service's page."""
+"""The service's page, open in Chromium."""
 
 from __future__ import annotations
 
 import functools
 import http.server
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,23 +16,6 @@ import pytest
 
 import restyler.serving
 from restyler.model_folder import BUNDLED
-
-CHROMIUM = shutil.which("chromium")
-MICROPHONE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required", *MICROPHONE],
-        )
-        yield started
-        started.close()
 
 
 class Files(http.server.SimpleHTTPRequestHandler):

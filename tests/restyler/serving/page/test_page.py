@@ -7,6 +7,7 @@ import io
 import itertools
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,35 +21,7 @@ RATE_HZ = 48_000
 SECONDS = 3.0
 FADE = 576  # samples of 12 ms
 HOSTILE = '<img src=x onerror="document.body.dataset.run=1"><script>document.body.dataset.run=1<'
-RECORDER = """
-const connect = AudioNode.prototype.connect;
-const code = `registerProcessor("tap", class extends AudioWorkletProcessor {
-  process([channels]) {
-    const [left, right = left] = channels;
-    if (left) this.port.postMessage([currentFrame, left.slice(), right.slice()]);
-    return true;
-  }
-})`;
-window.recorded = [];
-window.AudioContext = class extends AudioContext {
-  constructor(options) {
-    super(options);
-    this.tap = new GainNode(this);
-    window.tapped = this;
-    const module = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-    this.audioWorklet.addModule(module).then(() => {
-      const node = new AudioWorkletNode(this, "tap", { numberOfOutputs: 0 });
-      node.port.onmessage = ({ data }) => window.recorded.push(data);
-      connect.call(this.tap, node);
-      window.recording = true;
-    });
-  }
-};
-AudioNode.prototype.connect = function (target, ...rest) {
-  if (target === this.context.destination) connect.call(this, this.context.tap);
-  return connect.call(this, target, ...rest);
-};
-"""
+RECORDER = Path(__file__).parents[2].joinpath("recorder.js").read_text(encoding="utf-8")
 UNNAMED = """
 [...document.querySelectorAll("button, input, select, summary, progress, meter, canvas")].filter((one) =>
   !one.ariaHidden && !one.textContent.trim() && !one.ariaLabel && !one.labels?.length).map((one) => one.id)
