@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pedalboard
+import torch
 
 from audio.errors import InputError
 from audio.parts_kinds import Choice, Number, Parameter, Part
@@ -18,6 +19,7 @@ from audio.stages import Plugin
 
 PROBE_RATE_HZ = 48000
 PROBE_SAMPLES = 512
+SUBNORMAL = 1e-40  # in float32
 
 
 def plugin_part(path: str) -> Part:
@@ -70,10 +72,13 @@ def _set(path: str, values: Mapping[str, Any]) -> Any:
 def _load(path: str) -> Any:
     if not os.path.exists(path):  # noqa: PTH110  (Path's raises for a name that is too long)
         raise InputError(f"{path}: there is no such plugin")
+    flushed = bool(torch.tensor(SUBNORMAL) * 1 == 0)
     try:
         plugin: Any = pedalboard.load_plugin(path)
     except (ImportError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: can't be loaded as a plugin: {' '.join(str(error).split())}") from None
+    finally:
+        torch.set_flush_denormal(flushed)  # plugins built with fast maths change it for all that this thread computes
     if not plugin.is_effect:
         raise InputError(f"{path}: {plugin.name} is an instrument; an effect is needed")
     return plugin

@@ -47,6 +47,11 @@ def test_what_is_no_plugin_is_named(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(told.value)
 
 
+def test_a_plugin_built_with_fast_maths_changes_no_arithmetic_of_ours() -> None:
+    plugin_part(find_plugin("ZamComp.vst3"))
+    assert float(torch.tensor(1e-40) * 1) > 0 and float(np.float32(1e-40) * np.float32(1)) > 0
+
+
 def test_a_plugin_declares_its_parameters_with_units_and_ranges() -> None:
     part = plugin_part(find_plugin("DragonflyPlateReverb.vst3"))
     decay, algorithm = part.parameter("decay_s"), part.parameter("algorithm")
