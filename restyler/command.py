@@ -39,6 +39,18 @@ class Parser(argparse.ArgumentParser):
 
         raise InputError(f"{message} (see {self.prog} --help)")
 
+    def add_device(self) -> None:
+        """For `restyler.devices.pick_device`."""
+        places = "auto (a GPU if there is one), cpu, cuda or cuda:N (default: %(default)s)"
+        self.add_argument("--device", default="auto", metavar="D", help=places)
+
+    def add_address(self, *, port: int) -> None:
+        """Where a server listens: nowhere but on this computer unless told."""
+        everywhere = "address to listen at; 0.0.0.0 for all of this computer (default: %(default)s)"
+        self.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=everywhere)
+        any_port = "port to listen at; 0 takes a free one (default: %(default)s)"
+        self.add_argument("--port", type=integer(0, 65_535), default=port, metavar="N", help=any_port)
+
 
 def printing(text: Callable[[Any], str]) -> type[argparse.Action]:
     """An action like --help: prints the text for what was given, and ends, whatever else is missing."""

@@ -257,8 +257,7 @@ def parser() -> Parser:
         "(default: %(default)s)")
     add("--max-bleed-db", type=number(-80, 0), default=-20.0, metavar="X",
         help="flag a vocal with more of the accompaniment in it, relative to the vocal itself (default: %(default)g)")
-    add("--device", default="auto", metavar="D",
-        help="auto (a GPU if there is one), cpu, cuda or cuda:N (default: %(default)s)")
+    options.add_device()
     # fmt: on
     return options
 

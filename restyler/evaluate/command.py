@@ -42,8 +42,7 @@ def parser() -> Parser:
         help="bring each render onto the mix by its measured offset (default: report the offset only)")
     add("--keep-renders", action="store_true",
         help="write the renders as OUT/renders/ROW/KEY_00.flac, and pages to hear them: OUT/listen/KEY.html")
-    add("--device", default="auto", metavar="D",
-        help="auto (a GPU if there is one), cpu, cuda or cuda:N (default: %(default)s)")
+    options.add_device()
     # fmt: on
     return options
 

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, command, integer, shown
+from restyler.command import Parser, command, shown
 
 LINKS = "links.txt"
 
@@ -25,10 +25,7 @@ def parser() -> Parser:
     add = options.add_argument
     # fmt: off
     add("test", type=Path, metavar="TEST", help="folder that `restyler listen design` wrote")
-    add("--host", default="127.0.0.1", metavar="ADDRESS",
-        help="address to listen at; 0.0.0.0 for all of this computer (default: %(default)s)")
-    add("--port", type=integer(0, 65_535), default=8000, metavar="N",
-        help="port to listen at; 0 takes a free one (default: %(default)s)")
+    options.add_address(port=8000)
     add("--webmushra", action="store_true",
         help="also take what webMUSHRA pages of this test post to http://HOST:PORT/service/write.php: without any"
         " token, from everybody who knows the test's name (default: nothing without a token)")

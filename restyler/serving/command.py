@@ -28,14 +28,10 @@ def parser() -> Parser:
     add = options.add_argument
     # fmt: off
     add("--model", type=Path, metavar="DIR", help="folder of a saved model (default: the bundled one)")
-    add("--host", default="127.0.0.1", metavar="ADDRESS",
-        help="address to listen at; 0.0.0.0 for all of this computer (default: %(default)s)")
-    add("--port", type=integer(0, 65_535), default=DEFAULT_PORT, metavar="N",
-        help="port to listen at; 0 takes a free one (default: %(default)s)")
+    options.add_address(port=DEFAULT_PORT)
     add("--data", type=Path, default=Path("restyler-data"), metavar="DIR",
         help="folder for takes, jobs and mixes (default: %(default)s)")
-    add("--device", default="auto", metavar="D",
-        help="auto (a GPU if there is one), cpu, cuda or cuda:N (default: %(default)s)")
+    options.add_device()
     add("--executor", choices=("local", "ray"), default="local",
         help="who does the jobs. local: one process beside the service; ray: --workers processes, on one "
         "machine or many (extra ray) (default: %(default)s)")
