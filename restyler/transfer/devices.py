@@ -13,82 +13,50 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from audio.effects import Compressor, compress
-from audio.parts_builtin import FLAT_Q, REVERB_BANDS_HZ
+from audio.effects import Compressor, compressor_board
+from audio.parts_builtin import REVERB_BANDS_HZ
 from audio.reverb import band_weights
-from restyler.transfer.knobs import EQUALISER, PEAKS, Values
+from restyler.transfer.filters import ECHO, ROOM, TONE, response, turns
+from restyler.transfer.fourier import signals, spectra
+from restyler.transfer.knobs import Values
 
-RINGING_SAMPLES = 1 << 14  # how long filters are taken to ring
-# What the compressor's values are moved by to see what that changes: small against what is heard, far over rounding.
-NUDGES = {"threshold_db": 0.1, "ratio": 1.02, "attack_ms": 1.05, "release_ms": 1.05}
-
-
-def biquad(
-    kind: str, frequency_hz: torch.Tensor, q: torch.Tensor | float, gain_db: torch.Tensor | float, turn: torch.Tensor,
-    sample_rate: int,
-) -> torch.Tensor:  # fmt: skip
-    """Complex response [bins] of `audio.filters.Filter` at turn = e^(−iω), [bins]; the same Cookbook formulae."""
-    omega = 2 * math.pi * frequency_hz / sample_rate
-    cosine, alpha = torch.cos(omega), torch.sin(omega) / (2 * q)
-    amplitude = 10 ** (torch.as_tensor(gain_db) / 40)
-    if kind == "peak":
-        b = (1 + alpha * amplitude, -2 * cosine, 1 - alpha * amplitude)
-        a = (1 + alpha / amplitude, -2 * cosine, 1 - alpha / amplitude)
-    elif kind in ("low_pass", "high_pass"):
-        sign = 1 if kind == "low_pass" else -1
-        edge = 1 - sign * cosine
-        b = (edge / 2, sign * edge, edge / 2)
-        a = (1 + alpha, -2 * cosine, 1 - alpha)
-    else:
-        mirror = 1 if kind == "low_shelf" else -1
-        plus, minus, slope = amplitude + 1, (amplitude - 1) * mirror * cosine, 2 * amplitude.sqrt() * alpha
-        b = (
-            amplitude * (plus - minus + slope),
-            2 * amplitude * mirror * (amplitude - 1 - plus * mirror * cosine),
-            amplitude * (plus - minus - slope),
-        )
-        a = (plus + minus + slope, -2 * mirror * (amplitude - 1 + plus * mirror * cosine), plus + minus - slope)
-    return (b[0] + turn * (b[1] + turn * b[2])) / (a[0] + turn * (a[1] + turn * a[2]))
-
-
-def equaliser(values: Values, turn: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """Complex response [bins] of all bands in series."""
-
-    def of_peaks(name: str) -> torch.Tensor:
-        return torch.stack([values[f"{peak}.{name}"] for peak in PEAKS])[:, None]
-
-    response = biquad("peak", of_peaks("frequency_hz"), of_peaks("q"), of_peaks("gain_db"), turn, sample_rate).prod(0)
-    for name in EQUALISER:
-        if name not in PEAKS:
-            gain_db = values.get(f"{name}.gain_db", 0.0)
-            response = response * biquad(name, values[f"{name}.frequency_hz"], FLAT_Q, gain_db, turn, sample_rate)
-    return response
+RINGING_SAMPLES = 1 << 13  # how long filters are taken to ring
+COMPRESSOR = ("threshold_db", "ratio", "attack_ms", "release_ms")
+TIMES = COMPRESSOR[2:]
+NUDGE = 1.05  # what times are moved by: small against what is heard, far over rounding
 
 
 def _finely(response: torch.Tensor, samples: int) -> torch.Tensor:
-    """A response at the bins of a short transform → at those of one of `samples`: filters ring for a short time."""
-    return torch.fft.rfft(torch.fft.irfft(response), n=samples)
+    """Responses [1 or 2, bins] of a short transform → at the bins of one of `samples`: filters ring for a while."""
+    return spectra(F.pad(torch.fft.irfft(response), (0, samples - RINGING_SAMPLES)))
 
 
 class _Compress(torch.autograd.Function):
-    """The compressor that renders. Backward: the gain at every sample stands as it is, and what a value changes is seen
-    by nudging it."""
+    """The compressor that renders. Backward: the gain at every sample stands as it is. What threshold and ratio change
+    follows from it where it isn't 1, as there it is (level / threshold)^(1 / ratio − 1); what a time changes is seen by
+    nudging it."""
 
     @staticmethod
     def forward(ctx: Any, samples: torch.Tensor, sample_rate: int, *settings: torch.Tensor) -> torch.Tensor:
         audio = samples.detach().numpy()
-        told = {name: float(value) for name, value in zip(NUDGES, settings, strict=True)}
+        told = {name: float(value) for name, value in zip(COMPRESSOR, settings, strict=True)}
 
         def run(**changed: float) -> torch.Tensor:
-            return torch.from_numpy(compress(Compressor(**(told | changed), makeup_db=0.0), audio, sample_rate)).float()
+            board = compressor_board(Compressor(**(told | changed), makeup_db=0.0))
+            return torch.from_numpy(board[0](audio, sample_rate))
 
         out = run()
+        gain = torch.where(samples.abs() > 1e-9, out / samples, 1.0)
+        flatter = 1 - 1 / told["ratio"]
+        threshold_slope = out * (gain < 1) * (flatter * math.log(10) / 20)
+        ratio_slope = out * gain.clamp(min=1e-9, max=1).log() / (flatter * told["ratio"] ** 2)
         slopes = []
-        for name, nudge in NUDGES.items():
-            moved = told[name] + nudge if name.endswith("_db") else told[name] * nudge
+        for name in TIMES:
+            moved = told[name] * NUDGE
             slopes.append((run(**{name: moved}) - out) / (moved - told[name]))
-        ctx.save_for_backward(torch.where(samples.abs() > 1e-9, out / samples, 1.0), *slopes)
+        ctx.save_for_backward(gain, threshold_slope, ratio_slope, *slopes)
         return out
 
     @staticmethod
@@ -99,7 +67,7 @@ class _Compress(torch.autograd.Function):
 
 def compressor(values: Values, samples: torch.Tensor, sample_rate: int) -> torch.Tensor:
     """[channels samples] → the same shape."""
-    out: torch.Tensor = _Compress.apply(samples, sample_rate, *(values[f"compressor.{name}"] for name in NUDGES))
+    out: torch.Tensor = _Compress.apply(samples, sample_rate, *(values[f"compressor.{name}"] for name in COMPRESSOR))
     return out * 10 ** (values["compressor.makeup_db"] / 20)
 
 
@@ -109,23 +77,28 @@ def pan_gains(percent: torch.Tensor) -> torch.Tensor:
     return math.sqrt(2) * torch.stack([torch.cos(angle), torch.sin(angle)])
 
 
-def ping_pong(values: Values, samples: int, sample_rate: int) -> torch.Tensor:
-    """Complex responses [left/right bins] from the middle of the sound to the echoes alone."""
+def echoes(values: Values, passed: torch.Tensor, samples: int, sample_rate: int) -> torch.Tensor:
+    """Complex responses [left/right bins] from the middle of the sound to the echoes alone.
+
+    passed: response of their filter, [bins]."""
     name = "ping_pong_delay"
-    low_pass = biquad("low_pass", values[f"{name}.low_pass_hz"], FLAT_Q, 0.0, turns(RINGING_SAMPLES), sample_rate)
-    line = _late(values[f"{name}.time_ms"], samples, sample_rate) * _finely(low_pass, samples)
-    feedback = values[f"{name}.feedback"]
-    odd = 10 ** (values[f"{name}.wet_db"] / 20) * line / (1 - (feedback * line) ** 2)
-    even = feedback * line * odd
-    pans = [pan_gains(values[f"{name}.{which}_pan_percent"]) for which in ("odd", "even")]
-    return pans[0][:, None] * odd + pans[1][:, None] * even
+    line = _late(values[f"{name}.time_ms"], samples, sample_rate) * passed
+    again = values[f"{name}.feedback"] * line
+    odd = 10 ** (values[f"{name}.wet_db"] / 20) * line / (1 - again.square())
+    even = again * odd
+    pans = [pan_gains(values[f"{name}.{which}_pan_percent"])[:, None] for which in ("odd", "even")]
+    return pans[0] * odd + pans[1] * even
 
 
 def _late(time_ms: torch.Tensor, samples: int, sample_rate: int) -> torch.Tensor:
     """The response [bins] of coming later."""
-    omega = torch.arange(samples // 2 + 1) * (2 * math.pi / samples)
-    angle = omega * (time_ms / 1000 * sample_rate)
-    return torch.complex(torch.cos(angle), -torch.sin(angle))
+    angle = _omega(samples) * (time_ms / -1000 * sample_rate)
+    return torch.complex(torch.cos(angle), torch.sin(angle))
+
+
+@functools.cache
+def _omega(samples: int) -> torch.Tensor:
+    return torch.arange(samples // 2 + 1) * (2 * math.pi / samples)
 
 
 def noise_bank(samples: int, sample_rate: int, noise: np.random.Generator) -> torch.Tensor:
@@ -135,47 +108,42 @@ def noise_bank(samples: int, sample_rate: int, noise: np.random.Generator) -> to
     return torch.from_numpy(np.fft.irfft(weights[:, None] * spectrum, n=samples).astype(np.float32))
 
 
-def reverb(values: Values, bank: torch.Tensor, samples: int, sample_rate: int) -> torch.Tensor:
-    """Complex responses [left/right bins] from the middle of the sound to the reverb alone, whose noise is `bank`."""
+def reverb(values: Values, bank: torch.Tensor, passed: torch.Tensor, samples: int, sample_rate: int) -> torch.Tensor:
+    """Complex responses [left/right bins] from the middle of the sound to the reverb alone, whose noise is `bank`.
+
+    passed: response of its filters, [bins]."""
     name = "reverb"
     seconds = torch.arange(bank.shape[-1]) / sample_rate
     t60_s = torch.stack([values[f"{name}.t60_{band}_s"] for band in ("low", "mid", "high")])
-    body = (bank * 10 ** (-3 * seconds / t60_s[:, None])[:, None]).sum(dim=0)
+    decays = torch.exp(seconds * (-3 * math.log(10) / t60_s[:, None]))
+    body = (bank * decays[:, None]).sum(dim=0)
     left, other = body / body.square().sum(dim=-1, keepdim=True).sqrt()
     correlation = values[f"{name}.correlation"]
     both = torch.stack([left, correlation * left + torch.sqrt(1 - correlation**2) * other])
-    passed = torch.ones(())
-    for kind in ("high_pass", "low_pass"):
-        edge_hz = values[f"{name}.{kind}_hz"]
-        passed = passed * biquad(kind, edge_hz, FLAT_Q, 0.0, turns(RINGING_SAMPLES), sample_rate)
-    late = _late(values[f"{name}.pre_delay_ms"], samples, sample_rate) * _finely(passed, samples)
-    return 10 ** (values[f"{name}.wet_db"] / 20) * torch.fft.rfft(both, n=samples) * late
+    level = 10 ** (values[f"{name}.wet_db"] / 20)
+    late = _late(values[f"{name}.pre_delay_ms"], samples, sample_rate) * passed
+    return spectra(F.pad(level * both, (0, samples - bank.shape[-1]))) * late
 
 
-@functools.cache
-def turns(samples: int) -> torch.Tensor:
-    """e^(−iω) at the bins of a real transform of an even number of samples."""
-    return torch.exp(-2j * torch.pi * torch.arange(samples // 2 + 1) / samples)
+def equalise(values: Values, heard: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """Spectra [channels bins] → signals [channels samples], round the end."""
+    tone = response(values, TONE, turns(RINGING_SAMPLES), sample_rate)[None]
+    return signals(heard * _finely(tone, 2 * heard.shape[1] - 2))
 
 
-def equalise(values: Values, samples: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """[channels samples] → the same shape, an even number of samples, round the end."""
-    length = samples.shape[-1]
-    response = _finely(equaliser(values, turns(RINGING_SAMPLES), sample_rate), length)
-    return torch.fft.irfft(torch.fft.rfft(samples) * response, n=length)
-
-
-def chain(values: Values, samples: torch.Tensor, bank: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """Take [1 or 2 channels, samples] → mix [2 samples]; an even number of samples.
+def chain(values: Values, heard: torch.Tensor, bank: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """Spectra of a take [1 or 2 channels, bins] → mix [2 samples]; an even number of samples.
 
     What is linear goes round the end: the mix is that of the whole from where the longest response has died away.
     """
-    length = samples.shape[-1]
-    direct = compressor(values, equalise(values, samples, sample_rate), sample_rate)
+    samples = 2 * heard.shape[1] - 2
+    direct = compressor(values, equalise(values, heard, sample_rate), sample_rate)
     if len(direct) == 2:
         middle, side = direct.mean(dim=0), (direct[0] - direct[1]) / 2 * values["width.width_percent"] / 100
         direct = torch.stack([middle + side, middle - side])
     direct = pan_gains(values["pan.pan_percent"])[:, None] * direct
-    echoes = ping_pong(values, length, sample_rate)
-    wet = echoes + reverb(values, bank, length, sample_rate) * (1 + echoes.mean(dim=0))
-    return direct + torch.fft.irfft(wet * torch.fft.rfft(direct.mean(dim=0)), n=length)
+    passed = torch.stack([response(values, which, turns(RINGING_SAMPLES), sample_rate) for which in (ECHO, ROOM)])
+    passed = _finely(passed, samples)
+    repeated = echoes(values, passed[0], samples, sample_rate)
+    wet = repeated + reverb(values, bank, passed[1], samples, sample_rate) * (1 + repeated.mean(dim=0))
+    return direct + signals(wet * spectra(direct.mean(dim=0, keepdim=True)))

@@ -24,6 +24,10 @@ class Excerpt:
     def context(self) -> int:
         return self.take.shape[1] - self.mix.shape[1]
 
+    def louder(self, take_gain: float, mix_gain: float) -> Excerpt:
+        """The same, each side by a factor."""
+        return Excerpt(self.take * take_gain, self.mix * mix_gain)
+
 
 def excerpts(take: torch.Tensor, mix: torch.Tensor, sample_rate: int) -> list[Excerpt]:
     """At most MOST excerpts without overlap, spread evenly over the stretches of a mix that sound; at least one.

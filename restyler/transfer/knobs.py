@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,12 +27,6 @@ class Knob:
         low, high, at = (math.log(x) if self.logarithmic else x for x in (self.low, self.high, value))
         share = min(max((at - low) / (high - low), 0.005), 0.995)  # at a bound nothing would move it any more
         return math.log(share / (1 - share))
-
-    def value(self, place: torch.Tensor) -> torch.Tensor:
-        """The value that an unbounded number stands for."""
-        low, high = (math.log(x) if self.logarithmic else x for x in (self.low, self.high))
-        found = low + (high - low) * torch.sigmoid(place)
-        return found.exp() if self.logarithmic else found
 
 
 def _frequency(low_hz: float, high_hz: float, start_hz: float) -> Knob:
@@ -105,14 +100,25 @@ KNOBS: dict[str, Knob] = {
 }
 
 
-def places(starts: Mapping[str, float]) -> dict[str, torch.Tensor]:
-    """The unbounded numbers of all knobs, as leaves that learn; those not in `starts` begin at the knob's own start."""
-    return {
-        name: torch.tensor(knob.place(starts.get(name, knob.start)), dtype=torch.float32, requires_grad=True)
-        for name, knob in KNOBS.items()
-    }
+def places(starts: Mapping[str, float], names: Sequence[str] = tuple(KNOBS)) -> torch.Tensor:
+    """The unbounded numbers of knobs, [names]; those not in `starts` begin at the knob's own start."""
+    return torch.tensor([KNOBS[name].place(starts.get(name, KNOBS[name].start)) for name in names])
 
 
-def values(at: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The values that unbounded numbers stand for."""
-    return {name: KNOBS[name].value(place) for name, place in at.items()}
+def values(at: torch.Tensor, names: Sequence[str] = tuple(KNOBS)) -> dict[str, torch.Tensor]:
+    """The values that unbounded numbers [names] stand for."""
+    low, high, logarithmic = _bounds(tuple(names))
+    found = low + (high - low) * torch.sigmoid(at)
+    return dict(
+        zip(names, torch.where(logarithmic, torch.where(logarithmic, found, 0.0).exp(), found).unbind(), strict=True)
+    )
+
+
+@functools.cache
+def _bounds(names: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each knob the lowest and the highest value, and whether these are logarithms: of what is sought in ratios."""
+    knobs = [KNOBS[name] for name in names]
+    ends = torch.tensor([[knob.low, knob.high] for knob in knobs])
+    logarithmic = torch.tensor([knob.logarithmic for knob in knobs])
+    low, high = torch.where(logarithmic[:, None], ends.clamp(min=1e-9).log(), ends).unbind(dim=1)
+    return low, high, logarithmic

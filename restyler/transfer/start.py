@@ -10,7 +10,9 @@ import torch
 from scipy.signal import stft
 
 from audio.effects import Compressor, compress
-from restyler.transfer.devices import equalise, equaliser
+from restyler.transfer.devices import equalise
+from restyler.transfer.filters import TONE, response
+from restyler.transfer.fourier import spectra
 from restyler.transfer.knobs import EQUALISER, KNOBS, places, values
 
 TONE_FRAME_S = 0.043
@@ -37,7 +39,7 @@ def first_guess(take: np.ndarray, mix: np.ndarray, sample_rate: int) -> dict[str
     found = tone(dry, wet, sample_rate)
     at = {name: torch.tensor(float(found.get(name, knob.start))) for name, knob in KNOBS.items()}
     with torch.no_grad():
-        equalised = equalise(at, torch.from_numpy(dry)[None].float(), sample_rate)[0].numpy()
+        equalised = equalise(at, spectra(torch.from_numpy(dry)[None].float()), sample_rate)[0].numpy()
     return found | dynamics(equalised, wet, sample_rate) | echo(equalised, wet, sample_rate)
 
 
@@ -52,19 +54,21 @@ def tone(dry: np.ndarray, wet: np.ndarray, sample_rate: int) -> dict[str, float]
     # Where the take has nothing to lift, the ratio says nothing.
     weight = torch.from_numpy((bands[0] > bands[0].max() * 1e-7).astype(np.float32))
     wanted_db = torch.from_numpy((10 * np.log10((bands[1] + 1e-15) / (bands[0] + 1e-15))).astype(np.float32))
-    at = {name: place for name, place in places({}).items() if name.split(".")[0] in EQUALISER}
+    names = [name for name in KNOBS if name.split(".")[0] in EQUALISER]
+    gains = torch.tensor([name.endswith("gain_db") for name in names])
+    at = places({}, names).requires_grad_()
     level_db = ((wanted_db * weight).sum() / weight.sum()).clone().requires_grad_()
     turn = torch.exp(-2j * torch.pi * torch.from_numpy(TONE_HZ).float() / sample_rate)
-    rates = [{"params": list(at.values()), "lr": TONE_RATE}, {"params": [level_db], "lr": 4 * TONE_RATE}]
+    rates = [{"params": [at], "lr": TONE_RATE}, {"params": [level_db], "lr": 4 * TONE_RATE}]
     optimiser = torch.optim.Adam(rates)
     for _ in range(TONE_STEPS):
         optimiser.zero_grad()
-        found_db = 20 * torch.log10(equaliser(values(at), turn, sample_rate).abs() + 1e-6) + level_db
+        found_db = 20 * torch.log10(response(values(at, names), TONE, turn, sample_rate).abs() + 1e-6) + level_db
         loss = ((found_db - wanted_db).abs() * weight).sum() / weight.sum()
-        loss = loss + 0.01 * sum(p.square() for name, p in at.items() if name.endswith("gain_db"))
+        loss = loss + 0.01 * at[gains].square().sum()
         loss.backward()
         optimiser.step()
-    return {name: value.item() for name, value in values(at).items()}
+    return {name: value.item() for name, value in values(at, names).items()}
 
 
 def _in_bands(power: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:

@@ -121,7 +121,9 @@ def test_excerpts_are_of_what_sounds_with_what_went_before() -> None:
 def test_a_few_steps_of_the_fit_already_come_nearer(sung: Sung) -> None:
     dry = Waveform(take_of(sung, 4, 1).samples, RATE_HZ)
     wet = render([*EQUALISER, COMPRESSOR], dry)
-    steps = fit_chain(dry, wet, steps=3)
+    told = list[int]()
+    steps = fit_chain(dry, wet, steps=3, progress=lambda: told.append(1))
+    assert len(told) == 3
     for step in steps:
         assert find_part(step.name).checked(step.values) == step.values
     assert spectral_distance(wet, render(steps, dry)).lr < 0.7 * spectral_distance(wet, dry).lr

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.signal
 import torch
 from auraloss.freq import MultiResolutionSTFTLoss
@@ -15,9 +16,12 @@ from audio.filters import Filter, sections
 from audio.loudness import brought_to
 from audio.parts import Step, render
 from audio.waveform import Waveform
-from restyler.transfer.devices import chain, compressor, equaliser, noise_bank, turns
-from restyler.transfer.distance import WEIGHTS, Target
+from codec.losses import a_weighting
+from restyler.transfer.devices import chain, compressor, noise_bank
+from restyler.transfer.distance import WEIGHTS, Target, _Spectral
+from restyler.transfer.filters import TONE, response, turns
 from restyler.transfer.fit import HEARD_LUFS, as_steps
+from restyler.transfer.fourier import signals, spectra
 from restyler.transfer.knobs import KNOBS, places, values
 
 RATE_HZ = 48_000
@@ -60,7 +64,7 @@ def test_all_but_the_noise_is_as_rendered(take: Waveform, bank: torch.Tensor) ->
     other = torch.nn.functional.pad(take.samples, (999, 0))[:, :-999] * 0.5
     for heard in (take.samples, torch.cat([take.samples, other])):
         rendered = render(steps, Waveform(heard, RATE_HZ)).samples[:, SILENCE:]
-        found = chain(tensors(**told), heard, bank, RATE_HZ)[:, SILENCE:]
+        found = chain(tensors(**told), spectra(heard), bank, RATE_HZ)[:, SILENCE:]
         error = (found - rendered).square().sum() / rendered.square().sum()
         assert 10 * torch.log10(error) < -45  # values are written with four digits
 
@@ -72,7 +76,7 @@ def test_the_reverb_is_as_loud_as_wide_and_decays_as_rendered(bank: torch.Tensor
     click[0, RATE_HZ // 2] = 1e-4  # under the threshold
     dry = render(without(steps, "reverb"), Waveform(click, RATE_HZ)).samples
     rendered = render(steps, Waveform(click, RATE_HZ)).samples - dry
-    found = chain(tensors(**told), click, bank, RATE_HZ) - dry
+    found = chain(tensors(**told), spectra(click), bank, RATE_HZ) - dry
 
     def facts(wet: torch.Tensor) -> list[float]:
         late = wet[:, RATE_HZ // 2 + RATE_HZ // 5 :]
@@ -82,7 +86,7 @@ def test_the_reverb_is_as_loud_as_wide_and_decays_as_rendered(bank: torch.Tensor
 
 
 def test_the_response_is_that_of_scipy_for_the_sections_of_the_parts() -> None:
-    found = equaliser(tensors(), turns(4096), RATE_HZ).numpy()
+    found = response(tensors(), TONE, turns(4096), RATE_HZ).numpy()
     bands = [step for step in as_steps(WHOLE, stereo=False, seed=0) if "frequency_hz" in step.values]
     filters = tuple(Filter(step.name, **step.values) for step in bands)  # type: ignore[arg-type]
     _, wanted = scipy.signal.sosfreqz(sections(filters, RATE_HZ), worN=np.linspace(0, np.pi, 2049))
@@ -90,7 +94,7 @@ def test_the_response_is_that_of_scipy_for_the_sections_of_the_parts() -> None:
     assert np.abs(20 * np.log10(np.abs(found[inner]) / np.abs(wanted[inner]))).max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["threshold_db", "ratio", "release_ms", "makeup_db"])
+@pytest.mark.parametrize("name", ["threshold_db", "ratio", "attack_ms", "release_ms", "makeup_db"])
 def test_the_gradient_of_the_compressor_is_its_difference(take: Waveform, name: str) -> None:
     sound = take.samples[:, SILENCE:]
 
@@ -109,18 +113,18 @@ def test_the_gradient_of_the_compressor_is_its_difference(take: Waveform, name: 
 
 
 def test_every_knob_has_a_gradient(take: Waveform, bank: torch.Tensor) -> None:
-    at = places(BUSY)
+    at = places(BUSY).requires_grad_()
     heard = torch.cat([take.samples, torch.roll(take.samples, 99, dims=1)])
-    out = chain(values(at), heard, bank, RATE_HZ)
+    out = chain(values(at), spectra(heard), bank, RATE_HZ)
     target = torch.roll(out.detach()[:, SILENCE:], 50, dims=1) * 1.3
     Target(target, RATE_HZ).distance(out[:, SILENCE:]).backward()
-    for name, place in at.items():
-        assert place.grad is not None and place.grad.isfinite() and place.grad != 0, name
+    assert at.grad is not None
+    for name, slope in zip(KNOBS, at.grad, strict=True):
+        assert slope.isfinite() and slope != 0, name
 
 
 def test_places_and_values_are_inverse() -> None:
-    at = places(WHOLE)
-    for name, value in values(at).items():
+    for name, value in values(places(WHOLE)).items():
         assert value.item() == pytest.approx(WHOLE[name], rel=1e-3, abs=2e-2), name
 
 
@@ -134,6 +138,55 @@ def test_the_distance_is_that_of_auraloss_and_of_nothing_nothing(sung: Sung, mon
     monkeypatch.setattr("restyler.transfer.distance.WEIGHTS", dict.fromkeys(WEIGHTS, 0.0) | {"lr": 1.0})
     monkeypatch.setattr("restyler.transfer.distance.a_weighting", torch.ones_like)
     assert Target(other, RATE_HZ).distance(one).item() == pytest.approx(wanted, rel=0.03)
+
+
+def test_distance_and_gradient_are_those_of_the_plain_formula(sung: Sung) -> None:
+    """Spectra by `torch.stft`, gradients by autograd, for a mix whose side lies between nothing and 20 dB below."""
+    one, other = (brought_to(sung(number, 1.0), -18).stereo().samples[:, : RATE_HZ // 3] for number in (5, 6))
+    mix = torch.stack([other[0], other[0] + 0.1 * one[0] * (torch.arange(len(other[0])) > 5000)])
+    mix, estimate = mix.double(), torch.stack([one[0], 0.8 * one[0] + 0.05 * other[0]]).double().requires_grad_()
+
+    def views(samples: torch.Tensor, size: int) -> torch.Tensor:
+        window = torch.hann_window(size, dtype=torch.double)
+        left, right = torch.stft(samples, size, size // 2, window=window, return_complex=True, pad_mode="constant")
+        weights = a_weighting(torch.fft.rfftfreq(size, 1 / RATE_HZ)).double()[:, None]
+        return torch.stack([left, right, left + right, left - right]).abs() * weights
+
+    wanted = torch.zeros((), dtype=torch.double)
+    for size in (128, 512, 2048):
+        found, asked = views(estimate, size), views(mix, size)
+        floor = torch.full_like(asked, 1e-4)
+        floor[3] = torch.maximum(floor[3], 1e-3 * asked[2])
+        found, asked = torch.maximum(found, floor), torch.maximum(asked, floor)
+        whole = asked.square().sum(dim=(1, 2)).sqrt()
+        whole[3] = torch.maximum(whole[3], 0.03 * whole[2])
+        each = (found - asked).square().sum(dim=(1, 2)).sqrt() / whole
+        each = each + (found.log() - asked.log()).abs().mean(dim=(1, 2))
+        wanted = wanted + (each[:2].mean() + 0.5 * each[2:].mean()) / 3
+    wanted.backward()
+    assert estimate.grad is not None
+    again = estimate.detach().float().requires_grad_()
+    value = _Spectral.apply(again, Target(mix.float(), RATE_HZ).resolutions)
+    value.backward()
+    assert again.grad is not None
+    assert value.item() == pytest.approx(wanted.item(), rel=1e-4)
+    error = (again.grad - estimate.grad).square().sum() / estimate.grad.square().sum()
+    assert error.sqrt() < 0.03  # of single precision
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_spectra_and_signals_are_real_transforms_with_their_gradients(channels: int) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    samples = torch.randn(channels, 480, generator=generator)
+    found = spectra(samples)
+    assert np.abs(found.numpy() - scipy.fft.rfft(samples.numpy())).max() < 1e-4
+    assert np.abs(signals(found).numpy() - scipy.fft.irfft(found.numpy())).max() < 1e-6
+    # What a real transform has no use for, imaginary parts of its ends, counts for nothing here too.
+    anything = torch.randn(channels, 241, dtype=torch.complex64, generator=generator)
+    assert np.abs(signals(anything).numpy() - scipy.fft.irfft(anything.numpy())).max() < 1e-6
+    exact = [samples[:, :10].double().requires_grad_(), anything[:, :6].to(torch.complex128).requires_grad_()]
+    assert torch.autograd.gradcheck(spectra, exact[:1])
+    assert torch.autograd.gradcheck(signals, exact[1:])
 
 
 def test_steps_leave_out_what_does_nothing() -> None:
