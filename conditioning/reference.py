@@ -24,7 +24,9 @@ class ReferenceEncoder(nn.Module):
     def forward(self, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """latents [batch latent frames], frames [batch] real ones of each → [batch embed], zero where there is none."""
         longest = latents.shape[2]
-        if frames.shape != latents.shape[:1] or bool(((frames < 0) | (frames > longest)).any()):
+        if frames.shape != latents.shape[:1] or (
+            not torch.compiler.is_exporting() and bool(((frames < 0) | (frames > longest)).any())
+        ):
             raise ValueError(f"reference_frames is [batch] counts from 0 to {longest}, not {frames.tolist()}")
         padding = (torch.arange(longest, device=latents.device) >= frames[:, None])[:, None]
         hidden = latents.masked_fill(padding, 0.0)

@@ -59,6 +59,13 @@ def check_manifest(folder: Path) -> None:
             raise InputError(f"{shown(folder)}: the model is damaged: {name} differs from its SHA-256 in {MANIFEST}")
 
 
+def listed_files(folder: Path) -> list[str]:
+    """Relative names of the files that belong to a model folder, the manifest apart. Raises InputError as
+    `check_manifest` does."""
+    check_manifest(folder)
+    return sorted(_listed(folder))
+
+
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / MANIFEST
     try:

@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def explained_by(capsys: pytest.CaptureFixture[str], main: Main, *arguments: str
     return set(re.findall(r"--[a-z-]+", said_by(capsys, main, *arguments)))
 
 
+def explained_by_process(script: Path) -> set[str]:
+    said = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"--[a-z-]+", said))
+
+
 def options(words: Sequence[str]) -> set[str]:
     return {word for word in words if word.startswith("--")}
 
@@ -73,6 +79,9 @@ def test_a_command_in_the_documents_can_be_typed(words: list[str], capsys: pytes
         position, script = next((i, word) for i, word in enumerate(words) if word.endswith(".py"))
         assert (ROOT / script).is_file()
         command, arguments = Path(script).stem, words[position + 1 :]
+        if Path(script).parent.name == "examples":  # programs of their own
+            assert options(arguments) <= explained_by_process(ROOT / script)
+            return
         if Path(script).parent.name == "scripts":  # of the project itself, without options
             compile((ROOT / script).read_text(), script, "exec")
             assert arguments == []
