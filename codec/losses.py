@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -45,7 +47,9 @@ def a_weighting(frequencies_hz: torch.Tensor) -> torch.Tensor:
     return (gain * 10 ** (2.0 / 20)).to(frequencies_hz.dtype)
 
 
-def spectral_losses(reference: torch.Tensor, estimate: torch.Tensor, *, sample_rate: int) -> dict[str, torch.Tensor]:
+def spectral_losses(
+    reference: torch.Tensor, estimate: torch.Tensor, *, sample_rate: int, fft_sizes: Sequence[int] = FFT_SIZES
+) -> dict[str, torch.Tensor]:
     """Multi-resolution STFT and mel distances over left, right, mid and side, each [batch].
 
     convergence: Frobenius norm of the difference of A-weighted magnitudes over that of the reference;
@@ -60,13 +64,13 @@ def spectral_losses(reference: torch.Tensor, estimate: torch.Tensor, *, sample_r
     x, y = stereo_views(reference), stereo_views(estimate)
     convergence, log_magnitude = [], []
     mel = level = x.new_zeros(x.shape[0])
-    for n_fft in FFT_SIZES:
+    for n_fft in fft_sizes:
         a, b = _magnitude(x, n_fft), _magnitude(y, n_fft)
         weight = a_weighting(torch.fft.rfftfreq(n_fft, 1 / sample_rate, device=x.device))[:, None]
         difference, scale = (m.square().mean(dim=(1, 2, 3)).sqrt() for m in ((a - b) * weight, a * weight))
         convergence.append(difference / (scale + SILENCE))
         log_magnitude.append((a.log() - b.log()).abs().mean(dim=(1, 2, 3)))
-        if n_fft == max(FFT_SIZES):
+        if n_fft == max(fft_sizes):
             bank = torchaudio.functional.melscale_fbanks(
                 n_fft // 2 + 1, 0.0, sample_rate / 2, 80, sample_rate, norm="slaney", mel_scale="slaney"
             ).to(x)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from restyler.command import Parser, command, shown
+
+SAMPLING = ("steps", "sigma", "guidance", "reference_guidance", "spread")
 
 
 @command
@@ -19,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write a trained model once more, in half precision and with a model card: half the size, the same "
         "sound. The sampling defaults that ride in it can be set anew.",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a saved model, for example RUN/pipeline")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="folder of a saved model, for example RUN/pipeline, or of a live student",
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; must not exist")
     parser.add_argument("--card", type=Path, required=True, metavar="FILE", help="the model card, kept as README.md")
     parser.add_argument("--scheduler", metavar="NAME", help="euler, heun or dpmpp (default: as it is)")
@@ -48,12 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from audio.io import write_text_atomic
     from diffusion.sampling import make_scheduler
     from restyler.model_folder import write_manifest
+    from restyler.new_folder import new_folder
     from restyler.pairs import read_pairs
     from restyler.pipeline import VocalRestylePipeline
     from restyler.rendering import load_model
     from restyler.settings import DEFAULT_SPREAD
     from restyler.statistics import draws_of_recordings
-    from restyler.takes import made_folders
+    from restyler.student.files import is_student, load_student, save_student
 
     out: Path = options.out
     if os.path.lexists(out):
@@ -62,6 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         card = options.card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{shown(options.card)}: the model card can't be read: {error}") from None
+    if is_student(options.model):
+        told = [name for name in ("scheduler", *SAMPLING, "pairs") if getattr(options, name) is not None]
+        if told:
+            raise InputError(f"--{told[0].replace('_', '-')}: a live student doesn't sample")
+        student = load_student(options.model)
+        with new_folder(out) as fresh:
+            save_student(fresh, student, dtype=torch.float16)
+            write_text_atomic(fresh / "README.md", card)
+            write_manifest(fresh)
+        print(f"{shown(out)}  {_mib(out):.1f} MiB")
+        return 0
     pipeline = load_model(options.model, "cpu")
     sampling, training = pipeline.defaults.model_dump(mode="json"), dict(pipeline.config.training)
     parts = pipeline.components
@@ -79,17 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         pipeline.settings(guidance=options.reference_guidance)  # has to be possible
         defaults["reference_guidance"] = options.reference_guidance
     bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)
-    with made_folders([out.parent]):
-        fresh = out.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            bundled.save_pretrained(fresh, dtype=torch.float16)
-            write_text_atomic(fresh / "README.md", card)
-            write_manifest(fresh)
-            fresh.rename(out)
-        except OSError as error:
-            raise InputError(f"{shown(out)}: cannot be written: {error.strerror}") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print(f"{shown(out)}  {size / 2**20:.1f} MiB")
+    with new_folder(out) as fresh:
+        bundled.save_pretrained(fresh, dtype=torch.float16)
+        write_text_atomic(fresh / "README.md", card)
+        write_manifest(fresh)
+    print(f"{shown(out)}  {_mib(out):.1f} MiB")
     return 0
+
+
+def _mib(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20

@@ -25,6 +25,7 @@ from restyler.sections import (
     Section,
     TrackingSection,
 )
+from restyler.student.config import StudentConfig
 from restyler.yamltree import Tree, merge, override_tree, read_tree
 
 
@@ -226,9 +227,9 @@ class DenoiserConfig(Section):
         return self
 
 
-Config = DenoiserConfig | CodecConfig
+Config = DenoiserConfig | CodecConfig | StudentConfig
 Checked = TypeVar("Checked", bound=Section)
-TASKS: dict[str, type[Config]] = {"denoiser": DenoiserConfig, "codec": CodecConfig}
+TASKS: dict[str, type[Config]] = {"denoiser": DenoiserConfig, "codec": CodecConfig, "student": StudentConfig}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -19,6 +19,9 @@ from restyler.export import check_exportable
 from restyler.flops import training_flops
 from restyler.pairs import read_pairs, style_names
 from restyler.prepared_sets import open_sets
+from restyler.student.config import StudentConfig
+from restyler.student.data import read_distilled
+from restyler.student.files import build_student
 from restyler.synthetic import CHAINS, VALIDATION_EVERY
 
 
@@ -28,7 +31,25 @@ def describe(config: Config) -> str:
 
     Raises InputError where training would for the same reason: no pairs, no codec, sizes that don't fit.
     """
-    return describe_codec(config) if isinstance(config, CodecConfig) else describe_denoiser(config)
+    if isinstance(config, CodecConfig):
+        return describe_codec(config)
+    return describe_student(config) if isinstance(config, StudentConfig) else describe_denoiser(config)
+
+
+def describe_student(config: StudentConfig) -> str:
+    data = read_distilled(Path(config.data.path))
+    network, training = build_student(config.student.model_dump(), data.styles), config.training
+    audio_s = training.batch_size * training.crop_s
+    return "\n".join(
+        [
+            yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            f"student        {count(network):>12,} parameters",
+            f"pairs          {len(data.train)} to train on, {len(data.validation)} to validate;"
+            f" styles: {', '.join(data.styles)}",
+            f"audio per step {audio_s:g} s ({training.batch_size} × {training.crop_s:g} s),"
+            f" {audio_s * training.steps / 3600:.1f} h in all {training.steps} steps",
+        ]
+    )
 
 
 def describe_codec(config: CodecConfig) -> str:

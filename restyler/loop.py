@@ -23,9 +23,8 @@ from audio.errors import InputError
 from audio.io import write
 from audio.waveform import Waveform
 from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder, replace_folder, step_of
-from restyler.codec_config import CodecConfig
 from restyler.command import one_line
-from restyler.config import DenoiserConfig
+from restyler.config import Config
 from restyler.draws import plainly
 from restyler.export import exported_step
 from restyler.optimisation import learning_rate
@@ -136,7 +135,7 @@ class Loop:
     def __init__(
         self,
         task: Task,
-        config: DenoiserConfig | CodecConfig,
+        config: Config,
         run: RunFolder,
         accelerator: Accelerator,
         tracking: Tracking | None,

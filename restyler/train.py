@@ -1,4 +1,4 @@
-"""Train a denoiser on pairs of raw takes and mixes, or a codec on any audio.
+"""Train a denoiser on pairs of raw takes and mixes, a codec on any audio, or a live student on a model's mixes.
 
 restyler train CONFIG [section.key=value …] [--run-dir DIR] [--dry-run | --find-batch-size]
 
@@ -18,10 +18,12 @@ from audio.errors import InputError
 from restyler.codec_config import CodecConfig
 from restyler.codec_training import train_codec
 from restyler.command import Parser, command
-from restyler.config import load_config
+from restyler.config import DenoiserConfig, load_config
 from restyler.dry_run import describe
 from restyler.limits import batch_that_fits
 from restyler.processes import told_once
+from restyler.student.config import StudentConfig
+from restyler.student.training import train_student
 from restyler.training import train
 
 
@@ -49,12 +51,14 @@ def run(argv: Sequence[str] | None) -> int:
         print(describe(config))
         return 0
     if options.find_batch_size:
-        if isinstance(config, CodecConfig):
-            raise InputError("--find-batch-size: for task denoiser; a codec's batch is small")
+        if not isinstance(config, DenoiserConfig):
+            raise InputError(f"--find-batch-size: for task denoiser; the batch of a {config.task} is small")
         print(batch_that_fits(config))
         return 0
     run_dir = options.run_dir or Path("runs") / options.config.stem
-    return train_codec(config, run_dir) if isinstance(config, CodecConfig) else train(config, run_dir)
+    if isinstance(config, CodecConfig):
+        return train_codec(config, run_dir)
+    return train_student(config, run_dir) if isinstance(config, StudentConfig) else train(config, run_dir)
 
 
 if __name__ == "__main__":  # for launchers that want a module: torchrun … -m restyler.train CONFIG

@@ -31,6 +31,7 @@ def parser() -> Parser:
     add("--presets", type=Path, metavar="TABLE",
         help="decoded.csv of fitted vocal chains, for the rows of mean and random presets (default: without these)")
     add("--deterministic", type=Path, metavar="DIR", help="a model that was trained to give one answer, as a row")
+    add("--student", type=Path, metavar="DIR", help="a live student, as a row: one mix by each of its styles")
     add("--split", choices=SPLITS, default="test", help="of a set that names splits (default: %(default)s)")
     add("--limit", type=integer(1, 100_000), metavar="N", help="pairs at the most, evenly over the set (default: all)")
     add("--draws", type=integer(1, 100), default=8, metavar="N",
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         others=options.renders is not None,
         presets=options.presets,
         deterministic=options.deterministic,
+        student=options.student,
         draws=options.draws,
         seed=options.seed,
         device=options.device,

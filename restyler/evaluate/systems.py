@@ -17,9 +17,11 @@ from restyler.evaluate.finishes import finishes, fit
 from restyler.evaluate.preset_rows import preset_rows
 from restyler.evaluate.row import Row
 from restyler.evaluate.rows import all_rows
+from restyler.evaluate.student_row import student_row
 from restyler.model_folder import BUNDLED
 from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import load_model, model_name
+from restyler.student.files import load_student
 
 PRESET_FILES = ("raw_params.npy", "train_index.npy")  # beside a table of presets
 
@@ -41,6 +43,7 @@ def load_systems(
     others: bool,
     presets: Path | None,
     deterministic: Path | None,
+    student: Path | None = None,
     draws: int,
     seed: int,
     device: str,
@@ -65,11 +68,16 @@ def load_systems(
         "model": model_name(folder) if folder is not None else None,
         "deterministic": model_name(deterministic) if deterministic is not None else None,
         "presets": _presets_name(presets) if presets is not None else None,
+        "student": model_name(student) if student is not None else None,
     }
     ours = rows_of(*pipelines)
     shared = f"{facts['presets']}, {draws} draws from seed {seed}"
     depends = {row.name: f"{shared}, {facts['model']}, {facts['deterministic']}" for row in ours}
     depends |= {row.name: shared for row in rows_of(None, None)}  # a changed model changes nothing in these
+    if student is not None:
+        live = student_row(load_student(student))
+        ours.append(live)
+        depends[live.name] = f"{facts['student']}"
     theirs = render_rows(entries)
     for row in theirs:
         if row.name in depends:
