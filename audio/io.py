@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import secrets
@@ -17,7 +16,10 @@ import numpy as np
 import soundfile
 import torch
 
+from audio import on_disk
+from audio.bwf import TimeStamp, insert_time_stamp
 from audio.containers import missing_audio
+from audio.encoding import LONGEST_WAV_BYTES, SOFTWARE, SUFFIX_FORMATS, comment_of, encode
 from audio.errors import InputError
 from audio.waveform import Waveform
 
@@ -28,11 +30,9 @@ MAX_PEAK_DBFS = 40.0
 MAX_CHANNELS = 2
 MIN_DURATION_S = 0.1
 READ_BLOCK_FRAMES = 1 << 18
+LEAST_ROOM_FRAMES = 1 << 22  # 87 s at 48 kHz
 UNRECOGNISED_FORMAT = 1  # libsndfile's error code
 UNKNOWN_FRAMES = 1 << 62
-MAX_TAG_BYTES = 2000  # libsndfile 1.2 does not read a longer WAV comment back
-SUFFIX_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-SOFTWARE = "vocal-restyler"
 
 
 def read(path: str | Path) -> Waveform:
@@ -45,11 +45,28 @@ def read(path: str | Path) -> Waveform:
     finite, of more than two channels, outside the allowed rates (8 to 384 kHz), duration (from 0.1 s) and peak (+40
     dBFS, beyond which a floating-point file is surely not scaled to ±1.0). A WAV whose header was never closed (data
     size 0) holds no samples by its own word and is refused; one that was streamed (unknown size) is read to its end,
-    see `audio.containers`.
+    see `audio.containers`. Inside `audio.on_disk.kept_in` the waveform takes no memory.
     """
     with _opened(path) as source:
-        samples = np.concatenate([frames.T for frames in _blocks(source, _shown(path))], axis=1)
-        return Waveform(torch.from_numpy(samples), source.samplerate)
+        count, samples = 0, torch.empty(source.channels, 0)
+        for frames in _blocks(source, _shown(path)):
+            stop = count + len(frames)
+            if stop > samples.shape[1]:
+                samples = _roomier(samples, stop, source.frames)
+            samples[:, count:stop] = torch.from_numpy(frames.T)
+            on_disk.let_go(samples)
+            count = stop
+        return Waveform(samples[:, :count], source.samplerate)
+
+
+def _roomier(samples: torch.Tensor, least_frames: int, promised_frames: int) -> torch.Tensor:
+    """The samples at the start of a longer tensor: as long as a header promises, but never so much longer that a forged
+    one could ask for more than some times what its file fills."""
+    room = max(least_frames, min(promised_frames, max(LEAST_ROOM_FRAMES, 2 * samples.shape[1])))
+    longer = on_disk.empty(len(samples), room)
+    for part in on_disk.parts(samples, longer):
+        longer[:, part] = samples[:, part]
+    return longer
 
 
 def read_stretch(path: str | Path, start_s: float, stop_s: float) -> Waveform:
@@ -171,43 +188,39 @@ def _blocks(source: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
 
 def require_signal(waveform: Waveform, name: str | Path) -> None:
     """Raises InputError that names `name` where the peak is below −90 dBFS."""
-    peak_db = _peak_dbfs(waveform.samples.numpy(force=True))
+    peak_db = max(_peak_dbfs(waveform.samples[:, part].numpy(force=True)) for part in on_disk.parts(waveform.samples))
     if peak_db < MIN_PEAK_DBFS:
         raise InputError(
             f"{_shown(name)}: silent (peak {peak_db:.0f} dBFS); a peak of at least {MIN_PEAK_DBFS:.0f} dBFS needed"
         )
 
 
-def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str]) -> None:
-    """Writes a 24-bit WAV or FLAC (by suffix) with tags, whole or not at all.
+def write(path: str | Path, waveform: Waveform, *, tags: dict[str, str], stamp: TimeStamp | None = None) -> None:
+    """Writes a 24-bit WAV or FLAC (by suffix) with tags, whole or not at all. stamp: for a WAV, at its rate.
 
     tags: what a listener needs to make the file again (model, seed, settings); they ride as one JSON object in the
     comment, at most 2000 bytes, and `read_tags` gives them back. No dither: the rounding error of 24 bits lies
     below −140 dBFS, under every converter's noise.
 
     Raises ValueError for no samples, samples outside ±1.0 or not finite (the caller has to guard its levels), for
-    another suffix, or too long tags; InputError where the file can't be written.
+    another suffix, too long tags, or a stamp in another file than a WAV; InputError where the file can't be written,
+    and for what is too long for a WAV.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIX_FORMATS:
         raise ValueError(f"{_shown(path)}: the suffix is one of {', '.join(SUFFIX_FORMATS)}")
+    kind, comment = SUFFIX_FORMATS[path.suffix.lower()], comment_of(tags, _shown(path))
     samples = waveform.samples.numpy(force=True)
-    blocks = [samples[:, start : start + READ_BLOCK_FRAMES] for start in range(0, samples.shape[1], READ_BLOCK_FRAMES)]
-    if not blocks or not all(bool((np.abs(block) <= 1.0).all()) for block in blocks):  # NaN is not <= 1 either
+    within = [bool((np.abs(samples[:, part]) <= 1.0).all()) for part in on_disk.parts(samples)]  # NaN is not <= 1
+    if not within or not all(within):
         raise ValueError(f"{_shown(path)}: there must be samples, finite and within ±1.0")
-    comment = json.dumps(tags, separators=(",", ":"))
-    if len(comment) > MAX_TAG_BYTES:
-        raise ValueError(f"{_shown(path)}: tags of {len(comment)} bytes; at most {MAX_TAG_BYTES} fit")
-    # Encoded in memory first: libsndfile does not report a full disk reliably.
-    encoded = io.BytesIO()
-    with soundfile.SoundFile(
-        encoded, "w", waveform.sample_rate, waveform.channels, "PCM_24", format=SUFFIX_FORMATS[path.suffix.lower()]
-    ) as sink:
-        sink.software = SOFTWARE
-        sink.comment = comment
-        for block in blocks:
-            sink.write(block.T)
-    write_bytes_atomic(path, encoded.getbuffer())
+    if kind == "WAV" and 3 * samples.size > LONGEST_WAV_BYTES:
+        raise InputError(f"{_shown(path)}: {waveform.duration_s / 60:.0f} minutes: longer than a WAV can be")
+    form = {"sample_rate": waveform.sample_rate, "channels": waveform.channels}
+    with replacing(path) as handle:
+        encode(handle, (samples[:, part] for part in on_disk.parts(samples)), kind=kind, comment=comment, **form)
+        if stamp is not None:
+            insert_time_stamp(handle, stamp, originator=SOFTWARE)
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
@@ -254,7 +267,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         try:
-            with temporary.open("xb") as handle:
+            with temporary.open("x+b") as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())

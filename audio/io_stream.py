@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from audio.bwf import TimeStamp, insert_time_stamp
+from audio.encoding import LONGEST_WAV_BYTES, SOFTWARE, SUFFIX_FORMATS, comment_of, encode
 from audio.errors import InputError
-from audio.io import MAX_TAG_BYTES, SOFTWARE, SUFFIX_FORMATS, replacing
+from audio.io import replacing
 from audio.waveform import Waveform
 
-LONGEST_WAV_BYTES = 0xFFFF0000
 FRAME_BYTES = 6  # two channels of 24 bits
 
 
-def write_blocks(path: Path, blocks: Iterable[Waveform], sample_rate: int, *, tags: dict[str, str]) -> int:
+def write_blocks(
+    path: Path,
+    blocks: Iterable[Waveform],
+    sample_rate: int,
+    *,
+    tags: dict[str, str],
+    stamp: TimeStamp | None = None,
+) -> int:
     """Writes stereo blocks as `audio.io.write` writes a whole: 24 bits, tags in the comment; the count of frames.
 
     The file appears under its name when the last block is on disk; where `blocks` raises, nothing is left. Raises
@@ -28,38 +34,33 @@ def write_blocks(path: Path, blocks: Iterable[Waveform], sample_rate: int, *, ta
     kind = SUFFIX_FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path}: the suffix is one of {', '.join(SUFFIX_FORMATS)}")
-    comment = json.dumps(tags, separators=(",", ":"))
-    if len(comment) > MAX_TAG_BYTES:
-        raise ValueError(f"{path}: tags of {len(comment)} bytes; at most {MAX_TAG_BYTES} fit")
+    comment = comment_of(tags, path)
     frames, peak = 0, 0.0
+
+    def fitting() -> Iterator[np.ndarray]:
+        nonlocal frames, peak
+        for block in blocks:
+            samples = block.samples.numpy()
+            if not np.isfinite(samples).all():
+                raise InputError(f"{path}: the chain gives numbers that are not finite")
+            peak = max(peak, float(np.abs(samples).max(initial=0.0)))
+            frames += samples.shape[1]
+            if kind == "WAV" and frames * FRAME_BYTES > LONGEST_WAV_BYTES:
+                raise InputError(f"{path}: longer than a WAV can be; name it .flac")
+            if peak <= 1.0:
+                yield samples
+
     try:
         with replacing(path) as handle:
-            with soundfile.SoundFile(handle, "w", sample_rate, 2, "PCM_24", format=kind) as sink:
-                sink.software, sink.comment = SOFTWARE, comment
-                for block in blocks:
-                    samples = block.samples.numpy()
-                    if not np.isfinite(samples).all():
-                        raise InputError(f"{path}: the chain gives numbers that are not finite")
-                    peak = max(peak, float(np.abs(samples).max(initial=0.0)))
-                    frames += samples.shape[1]
-                    if kind == "WAV" and frames * FRAME_BYTES > LONGEST_WAV_BYTES:
-                        raise InputError(f"{path}: longer than a WAV can be; name it .flac")
-                    if peak <= 1.0:
-                        sink.write(samples.T)
+            encode(handle, fitting(), sample_rate=sample_rate, channels=2, kind=kind, comment=comment)
             if peak > 1.0:
                 over_db = 20 * float(np.log10(peak))
                 raise InputError(
                     f"{path}: would peak at {over_db:+.1f} dBFS; end the chain with a gain of "
                     f"{-np.ceil(over_db * 10) / 10:.1f} dB or less"
                 )
-            _require_whole(handle, frames)
+            if stamp is not None:
+                insert_time_stamp(handle, stamp, originator=SOFTWARE)
     except soundfile.LibsndfileError as error:
         raise InputError(f"{path}: cannot be written: {error.error_string.rstrip('.')}") from error
     return frames
-
-
-def _require_whole(handle: BinaryIO, frames: int) -> None:
-    """libsndfile does not report a full disk reliably, so what lies there is asked. Raises OSError."""
-    handle.flush()
-    if soundfile.info(handle.name).frames != frames:
-        raise OSError(28, "No space left on device")

@@ -11,14 +11,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from audio import on_disk
 from audio.errors import InputError
 from audio.interpolation import INTERPOLATOR_HALF_WIDTH, SEGMENT_SAMPLES, oversampler, phases
 from audio.meters import LoudnessMeter, gated_lufs
 from audio.waveform import Waveform
 
-SAMPLES_AT_ONCE = 1 << 18
-SEGMENTS_AT_ONCE = 1 << 12
+SEGMENTS_BOUNDED_AT_ONCE = 1 << 16  # 87 s at 48 kHz
+SEGMENTS_AT_ONCE = 1 << 8
 ROUNDING_DB = 0.001  # kept free under the ceiling, so that rounding to 24 bits cannot lift the peak over it
 
 
@@ -51,8 +53,8 @@ def _block_powers(waveform: Waveform) -> np.ndarray:
     if waveform.channels > 2:
         raise ValueError(f"one or two channels are measured, not {waveform.channels}")
     meter, samples = LoudnessMeter(waveform.sample_rate), waveform.samples
-    for start in range(0, samples.shape[1], SAMPLES_AT_ONCE):
-        meter.feed(samples[:, start : start + SAMPLES_AT_ONCE].numpy(force=True))
+    for part in on_disk.parts(samples):
+        meter.feed(samples[:, part].numpy(force=True))
     return meter.block_powers()
 
 
@@ -71,34 +73,35 @@ def true_peak_db(waveform: Waveform) -> float:
     for channel in waveform.samples.numpy(force=True):
         # Segments of output begin half a kernel before the signal and end as far after it.
         segments = -(-(len(channel) + 2 * half) // SEGMENT_SAMPLES)
-        bound = most * _seen_by_segments(channel, segments)
-        order = np.argsort(-bound, kind="stable")
-        for start in range(0, segments, SEGMENTS_AT_ONCE):
+        for first in range(0, segments, SEGMENTS_BOUNDED_AT_ONCE):
+            bound = most * _seen_by_segments(channel, first, min(first + SEGMENTS_BOUNDED_AT_ONCE, segments))
+            order = np.argsort(-bound, kind="stable")
             # The first are few: they are enough to know nearly how high the peak is.
-            chosen = order[start : start + SEGMENTS_AT_ONCE]
-            for some in (chosen[:16], chosen[16:]) if start == 0 else (chosen,):
+            for some in (order[:16], *np.split(order[16:], range(SEGMENTS_AT_ONCE, len(order) - 16, SEGMENTS_AT_ONCE))):
                 some = some[bound[some] > highest]
-                if len(some):
-                    at = some[:, None] * SEGMENT_SAMPLES + np.arange(-2 * half, SEGMENT_SAMPLES)
-                    inside = (at >= 0) & (at < len(channel))
-                    seen = np.where(inside, channel[np.clip(at, 0, len(channel) - 1)], 0.0).astype(np.float64)
-                    highest = max(highest, float(np.abs(seen @ matrix).max()))
-            if bound[order[min(start + SEGMENTS_AT_ONCE, segments - 1)]] <= highest:
-                break
+                if not len(some):
+                    break
+                at = (first + some[:, None]) * SEGMENT_SAMPLES + np.arange(-2 * half, SEGMENT_SAMPLES)
+                inside = (at >= 0) & (at < len(channel))
+                seen = np.where(inside, channel[np.clip(at, 0, len(channel) - 1)], 0.0).astype(np.float64)
+                highest = max(highest, float(np.abs(seen @ matrix).max()))
+                on_disk.let_go(channel)  # what is looked at lies anywhere
     return 20 * math.log10(highest) if highest > 0 else -math.inf
 
 
-def _seen_by_segments(channel: np.ndarray, segments: int) -> np.ndarray:
-    """The highest magnitude [segments] among the samples that the interpolator sees for each segment of its output:
-    those of output segment k, which starts half a kernel earlier, are k·64 − 96 … k·64 + 63."""
+def _seen_by_segments(channel: np.ndarray, first: int, stop: int) -> np.ndarray:
+    """The highest magnitude [stop − first] among the samples that the interpolator sees for each segment of its output
+    from the first on: those of output segment k, which starts half a kernel earlier, are k·64 − 96 … k·64 + 63."""
     reach = -(-2 * INTERPOLATOR_HALF_WIDTH // SEGMENT_SAMPLES)
-    own = np.zeros(segments + reach)
-    for start in range(0, len(channel), SAMPLES_AT_ONCE):
-        piece = np.abs(channel[start : start + SAMPLES_AT_ONCE])
+    own = np.zeros(stop - first + reach)
+    begin = max(0, first - reach) * SEGMENT_SAMPLES
+    heard = channel[begin : stop * SEGMENT_SAMPLES]
+    for part in on_disk.parts(heard):
+        piece = np.abs(heard[part])
         found = np.maximum.reduceat(piece, np.arange(0, len(piece), SEGMENT_SAMPLES))
-        first = start // SEGMENT_SAMPLES + reach
-        own[first : first + len(found)] = found
-    return np.max([own[shift : shift + segments] for shift in range(reach + 1)], axis=0)
+        at = (begin + part.start) // SEGMENT_SAMPLES - first + reach
+        own[at : at + len(found)] = found
+    return np.max([own[shift : shift + stop - first] for shift in range(reach + 1)], axis=0)
 
 
 def gain_to(waveform: Waveform, loudness_lufs: float) -> float:
@@ -133,7 +136,10 @@ def match_loudness(waveform: Waveform, target_lufs: float, *, peak_db: float = -
     allowed_db = peak_db - ROUNDING_DB - peak
     gain_db = min(wanted_db, allowed_db)
     factor = 10 ** (gain_db / 20)
-    samples = waveform.samples.mul_(factor) if in_place else waveform.samples * factor
+    source = waveform.samples
+    samples = source if in_place else on_disk.empty(*source.shape, like=source)
+    for part in on_disk.parts(samples, source):
+        torch.mul(source[:, part], factor, out=samples[:, part])
     return Matched(
         Waveform(samples, waveform.sample_rate),
         gain_db,

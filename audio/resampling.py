@@ -10,6 +10,8 @@ import torchaudio
 from numpy.polynomial import chebyshev
 from scipy.signal import oaconvolve
 
+from audio import on_disk
+
 ZERO_CROSSINGS = 64  # of the sinc on either side
 ROLLOFF = 0.9475937167399596  # cut-off as a share of the lower Nyquist frequency
 KAISER_BETA = 14.769656459379492
@@ -34,7 +36,7 @@ def resample(samples: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tenso
     reach = down * math.ceil((ZERO_CROSSINGS * max(1.0, down / up) / ROLLOFF + 1) / down + 1)
     block = down * max(1, TABLE_BLOCK_SAMPLES // down)
     length = -(-samples.shape[-1] * up // down)
-    out = samples.new_empty(*samples.shape[:-1], length)
+    out = on_disk.empty(*samples.shape[:-1], length, like=samples)
     for start in range(0, samples.shape[-1], block):
         heard_from = max(0, start - reach)
         heard = samples[..., heard_from : start + block + reach]
@@ -43,6 +45,7 @@ def resample(samples: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tenso
         at, end = start // down * up, min(length, (start + block) // down * up)
         skip = (start - heard_from) // down * up
         out[..., at:end] = piece[..., skip : skip + end - at]
+        on_disk.let_go(samples, out)
     return out
 
 
@@ -65,25 +68,26 @@ def resample_by_polynomials(samples: torch.Tensor, old_rate: int, new_rate: int)
     the output is a polynomial whose coefficients are the input under a few fixed filters. Twelve Chebyshev
     coefficients hold the kernel to 1e-8. Block by block, as the filters take a multiple of the signal's memory.
     """
-    audio = samples.numpy(force=True).astype(np.float64)
+    audio = samples.numpy(force=True)
     cutoff = ROLLOFF * min(1.0, new_rate / old_rate)
     half = math.ceil(ZERO_CROSSINGS / cutoff) + 1
     taps = np.arange(-half, half + 1)
     nodes = chebyshev.chebpts1(POLYNOMIAL_DEGREE + 1)  # −1 … 1 is from one input sample to the next
     filters = chebyshev.chebfit(nodes, _kernel(taps - (nodes[:, None] + 1) / 2, cutoff), POLYNOMIAL_DEGREE)
     length = -(-audio.shape[1] * new_rate // old_rate)
-    padded = np.pad(audio, ((0, 0), (half, half)))
-    blocks = []
-    for start in range(0, length, BLOCK_SAMPLES):
-        whole, rest = np.divmod(np.arange(start, min(start + BLOCK_SAMPLES, length)) * old_rate, new_rate)
-        piece = padded[:, whole[0] : whole[-1] + len(taps)]
+    out = on_disk.empty(len(audio), length, like=samples)
+    for part in on_disk.parts(out, samples, size=BLOCK_SAMPLES):
+        whole, rest = np.divmod(np.arange(part.start, part.stop) * old_rate, new_rate)
+        first, stop = int(whole[0]) - half, int(whole[-1]) + half + 1
+        piece = audio[:, max(0, first) : stop].astype(np.float64)
+        piece = np.pad(piece, ((0, 0), (max(0, -first), stop - max(0, first) - piece.shape[1])))
         powers = chebyshev.chebvander(2 * rest / new_rate - 1, POLYNOMIAL_DEGREE)
         block = np.zeros((len(audio), len(whole)))
         for power, taps_of_power in zip(powers.T, filters, strict=True):
             filtered = oaconvolve(piece, taps_of_power[None, ::-1], mode="valid", axes=1)
             block += power * filtered[:, whole - whole[0]]
-        blocks.append(block.astype(np.float32))
-    return torch.from_numpy(np.concatenate(blocks, axis=1)).to(samples)
+        out[:, part] = torch.from_numpy(block.astype(np.float32))
+    return out
 
 
 def _kernel(position: np.ndarray, cutoff: float) -> np.ndarray:

@@ -8,6 +8,10 @@ from abc import abstractmethod
 import torch
 from diffusers import ConfigMixin, ModelMixin
 
+from audio import on_disk
+
+FRAMES_AT_ONCE = 1024
+
 
 class LatentCodec(ModelMixin, ConfigMixin):
     """Waveform ↔ latents, one continuous stream for audio of any length.
@@ -46,11 +50,14 @@ class LatentCodec(ModelMixin, ConfigMixin):
 
     @abstractmethod
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
-        """[batch channels samples] → latents as the network gives them, [batch latent frames]."""
+        """[batch channels samples] → latents as the network gives them, [batch latent frames].
+
+        Both may lie on disk (`audio.on_disk`), and then all but a few windows of them is let go.
+        """
 
     @abstractmethod
     def decode_raw(self, latents: torch.Tensor, samples: int) -> torch.Tensor:
-        """Latents as the network gives them, [batch latent frames] → [batch channels samples]."""
+        """The inverse: latents as the network gives them → [batch channels samples]."""
 
     def encode(self, waveform: torch.Tensor) -> torch.Tensor:
         """[batch channels samples] at `sample_rate`, ±1.0 → standardised latents [batch latent frames].
@@ -59,7 +66,10 @@ class LatentCodec(ModelMixin, ConfigMixin):
         """
         if waveform.ndim != 3 or waveform.shape[1] != self.channels or waveform.shape[2] == 0:
             raise ValueError(f"the codec encodes [batch {self.channels} samples], not {list(waveform.shape)}")
-        return (self.encode_raw(waveform) - self.latent_mean[:, None]) / self.latent_std[:, None]
+        raw = self.encode_raw(waveform)
+        for part in on_disk.parts(raw, size=FRAMES_AT_ONCE):  # in its own place: a long take has no memory to spare
+            raw[..., part].sub_(self.latent_mean[:, None]).div_(self.latent_std[:, None])
+        return raw
 
     def decode(self, latents: torch.Tensor, *, samples: int) -> torch.Tensor:
         """Standardised latents [batch latent frames] → [batch channels samples], exact to the sample.
@@ -71,7 +81,10 @@ class LatentCodec(ModelMixin, ConfigMixin):
                 f"{samples} samples are decoded from [batch {self.latent_dim} {self.frames(samples)}], "
                 f"not {list(latents.shape)}"
             )
-        return self.decode_raw(latents * self.latent_std[:, None] + self.latent_mean[:, None], samples)
+        raw = on_disk.empty(*latents.shape, like=latents)
+        for part in on_disk.parts(raw, latents, size=FRAMES_AT_ONCE):
+            raw[..., part] = latents[..., part] * self.latent_std[:, None] + self.latent_mean[:, None]
+        return self.decode_raw(raw, samples)
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Per-channel mean and standard deviation of the raw latents, each [latent]; std must be positive."""

@@ -17,6 +17,7 @@ from encodec import EncodecModel
 from encodec.model import ROOT_URL
 from encodec.modules import SEANetDecoder, SEANetEncoder
 
+from audio import on_disk
 from audio.errors import InputError
 from codec.base import LatentCodec
 from codec.level import db_to_power, match_level, power_to_db, smoothed_power
@@ -94,13 +95,13 @@ class Encodec48Codec(LatentCodec):
 
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
         """[batch 2 samples] → [batch 129 frames]; the memory it works in does not grow with the length."""
-        chunks = waveform.split(self.sample_rate, dim=-1)
-        return torch.cat(list(self._encode_chunks(chunks)), dim=-1)
+        latents = on_disk.empty(len(waveform), self.latent_dim, self.frames(waveform.shape[-1]), like=waveform)
+        return _filled(latents, self._encode_chunks(waveform.split(self.sample_rate, dim=-1)), waveform)
 
     def decode_raw(self, latents: torch.Tensor, samples: int) -> torch.Tensor:
         """[batch 129 frames] → [batch 2 samples]; the memory it works in does not grow with the length."""
-        chunks = latents.split(self.grid.length, dim=-1)
-        return torch.cat(list(self._decode_chunks(chunks)), dim=-1)[..., :samples]
+        waveform = on_disk.empty(len(latents), self.channels, samples, like=latents)
+        return _filled(waveform, self._decode_chunks(latents.split(self.grid.length, dim=-1)), latents)
 
     def encode_stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Chunks [batch 2 any] of one waveform → chunks of its standardised latents, equal to those of `encode`.
@@ -178,6 +179,17 @@ def _in_batches(
     while group := list(islice(windows, WINDOWS_AT_ONCE)):
         outputs = network(torch.cat([window for _, window in group]))
         yield from zip((start for start, _ in group), outputs.chunk(len(group)), strict=True)
+
+
+def _filled(whole: torch.Tensor, chunks: Iterable[torch.Tensor], source: torch.Tensor) -> torch.Tensor:
+    """The chunks one after the other, as far as there is room, in `whole`. source: what they are made of."""
+    at = 0
+    for chunk in chunks:
+        stop = min(at + chunk.shape[-1], whole.shape[-1])
+        whole[..., at:stop] = chunk[..., : stop - at]
+        at = stop
+        on_disk.let_go(whole, source)
+    return whole
 
 
 def _checked_weights(repository: Path) -> dict[str, torch.Tensor]:

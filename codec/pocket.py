@@ -20,6 +20,7 @@ from diffusers import ModelMixin  # noqa: F401  (diffusers finds custom componen
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from audio import on_disk
 from codec.base import LatentCodec
 from codec.mdct import dct_iv, inverse_mdct, mdct
 
@@ -178,19 +179,21 @@ class PocketCodec(LatentCodec):
 
     def encode_raw(self, waveform: torch.Tensor) -> torch.Tensor:
         frames = self.frames(waveform.shape[-1])
-        latents = waveform.new_empty(len(waveform), self.latent_dim, frames)
+        latents = on_disk.empty(len(waveform), self.latent_dim, frames, like=waveform)
         for low, high, keep in self._windows(frames):
             heard = waveform[..., low * self.hop_samples : high * self.hop_samples]
             heard = F.pad(heard, (0, (high - low) * self.hop_samples - heard.shape[-1]))
             latents[..., low + keep.start : low + keep.stop] = self.encode_frames(heard)[..., keep]
+            on_disk.let_go(latents, waveform)
         return latents
 
     def decode_raw(self, latents: torch.Tensor, samples: int) -> torch.Tensor:
-        waveform = latents.new_empty(len(latents), self.channels, samples)
+        waveform = on_disk.empty(len(latents), self.channels, samples, like=latents)
         for low, high, keep in self._windows(latents.shape[-1]):
             start, stop = ((low + frame) * self.hop_samples for frame in (keep.start, keep.stop))
             decoded = self.decode_frames(latents[..., low:high])[..., keep.start * self.hop_samples :]
             waveform[..., start:stop] = decoded[..., : min(stop, samples) - start]
+            on_disk.let_go(waveform, latents)
         return waveform
 
     def _windows(self, frames: int) -> list[tuple[int, int, slice]]:

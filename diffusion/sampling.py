@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import TypeAlias
@@ -9,6 +10,7 @@ from typing import TypeAlias
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 
+from audio import on_disk
 from audio.errors import InputError
 from conditioning.conditions import Conditions
 from diffusion.path import DataPredictor, velocity
@@ -16,7 +18,8 @@ from diffusion.windows import Window, plan_windows
 
 Scheduler: TypeAlias = FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler | DPMSolverMultistepScheduler
 
-FRAMES_AT_ONCE = 4096
+FRAMES_AT_ONCE = 1024
+WINDOWS_HELD = 4  # of latents on disk: neighbours lie on the same pages, and fetching a page takes time
 
 _SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "euler": FlowMatchEulerDiscreteScheduler,
@@ -98,18 +101,24 @@ def sample(
     solver = prepare(scheduler, steps)
     raw = conditions.aligned
     batch, _, frames = raw.shape
+    if noise.shape != raw.shape:
+        raise ValueError(f"the noise has the take's shape {list(raw.shape)}, not {list(noise.shape)}")
     levels = None if sigma is None else torch.as_tensor(sigma, dtype=raw.dtype, device=raw.device).expand(batch)
     windows = plan_windows(frames, window_frames, context_frames)
-    z = denoiser.start(raw, levels, noise)
+    z = on_disk.empty(*noise.shape, like=noise)
+    for part in on_disk.parts(z, raw, noise, size=FRAMES_AT_ONCE):
+        z[..., part] = denoiser.start(raw[..., part], levels, noise[..., part])
     del noise  # a whole field: long takes have none to spare
+    solvers = [(part, copy.deepcopy(solver)) for part in on_disk.parts(z, size=FRAMES_AT_ONCE)]
     for i, timestep in enumerate(solver.timesteps):
         # The time comes from the solver's sigmas: some solvers round their timesteps to integers.
         t = solver.sigmas[i].to(raw.device).expand(batch)
         estimate = _blended_estimate(denoiser, z, t, levels, conditions, guidance, windows, progress)
-        for start in range(0, frames, FRAMES_AT_ONCE):  # in the estimate's place: a long take has no memory to spare
-            part = slice(start, start + FRAMES_AT_ONCE)
-            estimate[..., part] = velocity(z[..., part], estimate[..., part], t)
-        z = solver.step(estimate, timestep, z, return_dict=False)[0]
+        for part, own in solvers:  # in its own place: a long take has no memory to spare
+            moved = velocity(z[..., part], estimate[..., part], t)
+            # A copy, since some solvers keep what they are given until the next step.
+            z[..., part] = own.step(moved, timestep, z[..., part].clone(), return_dict=False)[0]
+            on_disk.let_go(z, estimate)
     return z
 
 
@@ -128,8 +137,8 @@ def _blended_estimate(
     windows: list[Window],
     progress: Callable[[], None] | None,
 ) -> torch.Tensor:
-    blended = torch.zeros_like(z)
-    for window in windows:
+    blended = on_disk.zeros(*z.shape, like=z)
+    for number, window in enumerate(windows, start=1):
         part = conditions.frames(window.start, window.stop)
         noisy = z[..., window.start : window.stop]
         estimate = denoiser(noisy, t, sigma, part)
@@ -137,6 +146,8 @@ def _blended_estimate(
             without = denoiser(noisy, t, sigma, part.null())
             estimate = without + guidance * (estimate - without)
         blended[..., window.start : window.stop] += window.weight.to(z) * estimate
+        if number % WINDOWS_HELD == 0:
+            on_disk.let_go(blended, z, conditions.aligned)
         if progress is not None:
             progress()
     return blended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,11 +41,18 @@ def plan_windows(frames: int, window_frames: int, context_frames: int) -> list[W
     starts = [i * last // gaps for i in range(gaps + 1)]
     # A rise from 0 to 1 at every join; what a window weighs is the rise before it minus the rise after it, so the sum
     # over all windows telescopes to one.
-    centres = torch.tensor([(a + b + window_frames) / 2 for a, b in itertools.pairwise(starts)])
-    positions = torch.arange(frames) + 0.5
-    rises = ((positions - centres[:, None]) / fade + 0.5).clamp(0.0, 1.0)
-    edges = torch.cat([torch.ones(1, frames), rises, torch.zeros(1, frames)])
+    centres = [-math.inf, *((a + b + window_frames) / 2 for a, b in itertools.pairwise(starts)), math.inf]
     return [
-        Window(start, start + window_frames, (edges[i] - edges[i + 1])[start : start + window_frames])
-        for i, start in enumerate(starts)
+        Window(
+            start,
+            start + window_frames,
+            _rise(start, window_frames, before, fade) - _rise(start, window_frames, after, fade),
+        )
+        for start, (before, after) in zip(starts, itertools.pairwise(centres), strict=True)
     ]
+
+
+def _rise(start: int, frames: int, centre: float, fade: int) -> torch.Tensor:
+    """From 0 to 1 around a join, over `fade` frames, as far as it lies in frames start … start + frames − 1."""
+    positions = torch.arange(start, start + frames) + 0.5
+    return ((positions - centre) / fade + 0.5).clamp(0.0, 1.0)

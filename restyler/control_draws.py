@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from scipy.special import log_ndtr, ndtri_exp
 
+from audio import on_disk
 from audio.features import measure
 from audio.waveform import Waveform
 
@@ -154,14 +155,16 @@ def take_features(take: Waveform) -> dict[str, float]:
     energy.
     """
     samples = take.samples
-    count = -(-samples.shape[1] // round(EXCERPT_S * take.sample_rate)) if samples.any() else 1
-    parts = samples.tensor_split(count, dim=1)
-    energies = [float(part.double().square().sum()) for part in parts]
-    measured = [
-        (measure(Waveform(part, take.sample_rate)), energy)
-        for part, energy in zip(parts, energies, strict=True)
-        if energy > 0 or len(parts) == 1
-    ]
+    sounds = any(bool(samples[:, part].any()) for part in on_disk.parts(samples))
+    count = -(-samples.shape[1] // round(EXCERPT_S * take.sample_rate)) if sounds else 1
+    measured, energies = list[tuple[dict[str, float], float]](), list[float]()
+    for piece in samples.tensor_split(count, dim=1):
+        part = Waveform(piece, take.sample_rate).stereo()
+        energy = float(part.samples.double().square().sum())
+        if energy > 0 or count == 1:
+            measured.append((measure(part), energy))
+        energies.append(energy)
+        on_disk.let_go(samples)
     total = sum(energies) or 1.0
     return {TAKE + name: sum(found[name] * energy for found, energy in measured) / total for name in measured[0][0]}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from audio import on_disk
 from audio.waveform import Waveform
 
 
@@ -36,6 +37,7 @@ class EncodedTake:
 def levelled(take: Waveform, gain: float, tail_samples: int) -> Waveform:
     """A new waveform: stereo, with a gain, and silence at its end. One channel in memory where the take has one."""
     channels, samples = take.samples.shape
-    buffer = torch.zeros(channels, samples + tail_samples)
-    torch.mul(take.samples, gain, out=buffer[:, :samples])
+    buffer = on_disk.zeros(channels, samples + tail_samples)
+    for part in on_disk.parts(take.samples, buffer):
+        torch.mul(take.samples[:, part], gain, out=buffer[:, part])
     return Waveform(buffer.expand(2, -1), take.sample_rate)

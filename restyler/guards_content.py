@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audio import on_disk
 from audio.activity import active
 from audio.errors import InputError
 from audio.loudness import integrated_loudness_lufs
@@ -61,6 +62,7 @@ def stretches(take: Waveform) -> list[Stretch]:
         sounding = active(levels_db(part))
         if np.count_nonzero(sounding) * HOP_S >= LEAST_SOUNDING_S:
             found.append(Stretch(start, stop, sounding, pitch(part).f0_hz[: len(sounding)], _bands_db(part)))
+        on_disk.let_go(take.samples)
     return found
 
 
@@ -94,6 +96,7 @@ def measured(take: Waveform, mix: Waveform, parts: list[Stretch]) -> Iterator[tu
         if (spectrum := _lowest_in_a_moment(part, _bands_db(other), take.sample_rate)) is not None:
             found["spectrum"] = spectrum
         found["lag_ms"] = abs(lag_samples(one, other)) * 1000 / take.sample_rate
+        on_disk.let_go(take.samples, mix.samples)
         yield part.start / take.sample_rate, found
 
 
@@ -151,5 +154,5 @@ def lag_samples(take: Waveform, mix: Waveform) -> int:
 
 
 def _middle_and_side(waveform: Waveform) -> tuple[np.ndarray, np.ndarray]:
-    left, right = waveform.stereo().samples.numpy(force=True).astype(np.float64)
-    return left + right, left - right
+    sides = waveform.stereo().samples.numpy(force=True).astype(np.float64)
+    return sides[0] + sides[1], sides[0] - sides[1]

@@ -14,6 +14,7 @@ import torch
 from scipy.signal.windows import hann
 from scipy.stats import theilslopes
 
+from audio import on_disk
 from audio.activity import active
 from audio.meters import LOUDNESS_OFFSET, STEP_S, LoudnessMeter
 from audio.waveform import Waveform
@@ -25,7 +26,6 @@ LEAST_COUNTED_STEPS = 10
 SLOPE_EVERY_STEPS = 10  # neighbours share most of their window
 SMOOTHING_S = 2.0
 ROUNDS = 12  # a gain is spread over windows of 3 s, so that it takes some to reach the bound
-BLOCK_SAMPLES = 1 << 18
 LEAST_POWER = 1e-12
 
 
@@ -49,8 +49,8 @@ class Trajectories:
 def step_powers(waveform: Waveform) -> np.ndarray:
     """K-weighted power of both channels in steps of 0.1 s, [steps], in bounded memory."""
     meter, samples = LoudnessMeter(waveform.sample_rate), waveform.samples
-    for start in range(0, samples.shape[1], BLOCK_SAMPLES):
-        meter.feed(samples[:, start : start + BLOCK_SAMPLES].numpy(force=True))
+    for part in on_disk.parts(samples):
+        meter.feed(samples[:, part].numpy(force=True))
     return meter.step_powers()
 
 
@@ -97,12 +97,12 @@ def repair_db(take_powers: np.ndarray, mix_powers: np.ndarray, bound_db: float) 
 
 def with_gain(waveform: Waveform, gain_db: np.ndarray) -> Waveform:
     """Under a gain given at the middle of each step of 0.1 s, [steps], in straight lines between them."""
-    samples = waveform.samples.clone()
+    source = waveform.samples
+    samples = on_disk.empty(*source.shape, like=source)
     middles = (np.arange(len(gain_db)) + 0.5) * STEP_S * waveform.sample_rate
-    for start in range(0, samples.shape[1], BLOCK_SAMPLES):
-        stop = min(start + BLOCK_SAMPLES, samples.shape[1])
-        factor = 10 ** (np.interp(np.arange(start, stop), middles, gain_db) / 20)
-        samples[:, start:stop] *= torch.from_numpy(factor).to(samples)
+    for part in on_disk.parts(samples, source):
+        factor = 10 ** (np.interp(np.arange(part.start, part.stop), middles, gain_db) / 20)
+        torch.mul(source[:, part], torch.from_numpy(factor).to(source), out=samples[:, part])
     return Waveform(samples, waveform.sample_rate)
 
 

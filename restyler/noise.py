@@ -9,10 +9,13 @@ from typing import TypeAlias
 
 import torch
 
+from audio import on_disk
 from audio.errors import InputError
 
 MOST_TURNS = 8  # what stands in a file's comment has to fit into it
 HIGHEST_SEED = 2**63 - 1
+FRAMES_AT_ONCE = 1024
+NUMBERS_AT_ONCE = 1 << 18  # a multiple of sixteen, see `_drawn`
 TRIES_APART = 10**9  # of seeds tried in place of one: far from those that anybody counts to, and still readable
 
 
@@ -87,19 +90,44 @@ def noise(seed: Seed, shape: Sequence[int], tail_frames: int = 0) -> torch.Tenso
     if not isinstance(seed, Walk):
         *rows, frames = shape
         generator = torch.Generator().manual_seed(seed)
-        field = torch.randn(*rows, frames - tail_frames, generator=generator)
-        return torch.cat([field, torch.randn(*rows, tail_frames, generator=generator)], -1) if tail_frames else field
+        field = _drawn((*rows, frames - tail_frames), generator)
+        if not tail_frames:
+            return field
+        whole = on_disk.empty(*shape)
+        _copy(field, whole[..., : frames - tail_frames])
+        whole[..., frames - tail_frames :] = torch.randn(*rows, tail_frames, generator=generator)
+        return whole
     field = noise(seed.seed, shape, tail_frames)
     for other, part in seed.turns:
         field = slerp(field, noise(other, shape, tail_frames), part)
     return field
 
 
+def _drawn(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """What `torch.randn` gives, drawn a part at a time: PyTorch draws sixteen numbers from sixteen, and the last ones
+    of a field that is no multiple of these anew."""
+    field = on_disk.empty(*shape)
+    flat, start = field.view(-1), 0
+    while start < len(flat):
+        stop = start + NUMBERS_AT_ONCE if len(flat) - start >= 2 * NUMBERS_AT_ONCE else len(flat)
+        flat[start:stop] = torch.randn(stop - start, generator=generator)
+        on_disk.let_go(field)
+        start = stop
+    return field
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    for part in on_disk.parts(source, target, size=FRAMES_AT_ONCE):
+        target[..., part] = source[..., part]
+
+
 def noise_fields(seeds: Sequence[Seed], shape: Sequence[int], tail_frames: int = 0) -> torch.Tensor:
     """`noise` of each seed, [seeds, *shape]."""
-    fields = torch.empty(len(seeds), *shape)
+    if len(seeds) == 1:
+        return noise(seeds[0], shape, tail_frames)[None]
+    fields = on_disk.empty(len(seeds), *shape)
     for field, seed in zip(fields, seeds, strict=True):
-        field.copy_(noise(seed, shape, tail_frames))
+        _copy(noise(seed, shape, tail_frames), field)
     return fields
 
 
@@ -110,10 +138,16 @@ def slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
     part: 0 … 1. Raises ValueError for fields that point the same or the opposite way, between which no circle is the
     one.
     """
-    a, b = one.double().flatten(), other.double().flatten()
-    cosine = float(a @ b / (a.norm() * b.norm()))
+    products = torch.zeros(3, dtype=torch.float64)
+    for part_of_both in on_disk.parts(one, other, size=FRAMES_AT_ONCE):
+        a, b = (field[..., part_of_both].double().flatten() for field in (one, other))
+        products += torch.stack([a @ b, a @ a, b @ b])
+    cosine = float(products[0] / products[1:].sqrt().prod())
     if not abs(cosine) < 1 - 1e-9:
         raise ValueError("two fields that point the same or the opposite way")
     angle = math.acos(cosine)
     weights = (math.sin((1 - part) * angle) / math.sin(angle), math.sin(part * angle) / math.sin(angle))
-    return weights[0] * one + weights[1] * other
+    field = on_disk.empty(*one.shape, like=one)
+    for part_of_both in on_disk.parts(field, one, other, size=FRAMES_AT_ONCE):
+        field[..., part_of_both] = weights[0] * one[..., part_of_both] + weights[1] * other[..., part_of_both]
+    return field

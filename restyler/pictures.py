@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from audio import on_disk
 from audio.waveform import Waveform
 
 Array = np.ndarray
@@ -20,6 +22,7 @@ HIGHEST_HZ = 20_000.0
 DYNAMIC_RANGE_DB = 80.0
 WINDOW_SAMPLES = 2048
 SHORTEST_HOP_SAMPLES = 256
+WINDOWS_AT_ONCE = 64
 GAP_PIXELS = 4  # between spectrograms that are stacked
 
 # Dark to light, evenly spaced; lightness only rises, so that level reads in grey print and without colour vision.
@@ -30,8 +33,12 @@ def envelope_heights(samples: Array) -> Array:
     """Highest |sample| per column, [2 columns]; samples: [2 samples]."""
     length = samples.shape[1]
     columns = min(ENVELOPE_COLUMNS, length)
-    starts = np.arange(columns) * length // columns
-    return np.asarray(np.maximum.reduceat(np.abs(samples), starts, axis=1))
+    edges = np.arange(columns + 1) * length // columns
+    heights = np.zeros((len(samples), columns), samples.dtype)
+    for column, (start, stop) in enumerate(itertools.pairwise(edges)):
+        heights[:, column] = np.abs(samples[:, start:stop]).max(axis=1)
+        on_disk.let_go(samples)
+    return heights
 
 
 def envelope_path(heights: Array, peak: float) -> str:
@@ -59,11 +66,17 @@ def spectrogram_db(samples: Array, sample_rate: int) -> Array:
     integral of the spectrum over its band, so that low rows, narrower than an FFT bin, are right as well.
     """
     hop = max(SHORTEST_HOP_SAMPLES, samples.shape[1] // (4 * SPECTROGRAM_COLUMNS))
-    padded = np.pad(samples, ((0, 0), (WINDOW_SAMPLES // 2, WINDOW_SAMPLES)))
     starts = np.arange(0, samples.shape[1], hop)
     window = np.hanning(WINDOW_SAMPLES).astype(samples.dtype)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_SAMPLES, axis=1)[:, starts]
-    power = np.mean(np.abs(np.fft.rfft(frames * window)) ** 2, axis=0)  # [frames bins]
+    powers = []
+    for some in np.split(starts, range(WINDOWS_AT_ONCE, len(starts), WINDOWS_AT_ONCE)):
+        first, stop = some[0] - WINDOW_SAMPLES // 2, some[-1] + WINDOW_SAMPLES // 2  # silence around the signal
+        heard = samples[:, max(0, first) : stop]
+        heard = np.pad(heard, ((0, 0), (max(0, -first), stop - max(0, first) - heard.shape[1])))
+        frames = np.lib.stride_tricks.sliding_window_view(heard, WINDOW_SAMPLES, axis=1)[:, some - some[0]]
+        powers.append(np.mean(np.abs(np.fft.rfft(frames * window)) ** 2, axis=0))
+        on_disk.let_go(samples)
+    power = np.concatenate(powers)  # [frames bins]
     columns = min(SPECTROGRAM_COLUMNS, len(starts))
     first = np.arange(columns) * len(starts) // columns
     power = np.add.reduceat(power, first, axis=0) / np.diff(first, append=len(starts))[:, None]

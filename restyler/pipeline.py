@@ -290,7 +290,7 @@ class VocalRestylePipeline(DiffusionPipeline):
         plain = [seed for seed in seeds if isinstance(seed, int)]
         if len(plain) < len(seeds):
             raise ValueError(f"what a mix between seeds is told has to be said: {[str(seed) for seed in seeds]}")
-        return told(raw.stereo().resampled(self.codec.sample_rate), settings, self.defaults, self.styles, plain)
+        return told(raw.resampled(self.codec.sample_rate), settings, self.defaults, self.styles, plain)
 
     def save_pretrained(self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Save all that sampling needs as safetensors and JSON, with a manifest of the files' hashes.

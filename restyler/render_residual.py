@@ -15,6 +15,8 @@ from scipy.fft import irfft, rfft
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import get_window
 
+from audio import on_disk
+
 WINDOW = 2048
 HOP = WINDOW // 4
 FRAMES_EACH_SIDE = 8  # averaged over ±85 ms at 48 kHz: shorter, G would follow the codec's errors
@@ -50,7 +52,8 @@ def _one_channel(mix: np.ndarray, raw: np.ndarray, decoded: np.ndarray) -> None:
     frames = -(-len(mix) // HOP) + WINDOW // HOP - 1  # the first window reaches WINDOW − HOP ahead of the start
     ahead = WINDOW - HOP
     overlapping = WINDOW // HOP / 2  # what the squared windows add up to: Hann's at a hop of a quarter
-    done, waiting = 0, np.zeros(0, np.float32)  # what is to be added from sample `done − ahead` on
+    done = 0
+    waiting: np.ndarray = np.zeros(0, np.float32)  # what is to be added from sample `done − ahead` on
     for start in range(0, frames, FRAMES_AT_ONCE):
         stop = min(frames, start + FRAMES_AT_ONCE)
         first, last = max(0, start - FRAMES_EACH_SIDE), min(frames, stop + FRAMES_EACH_SIDE)
@@ -67,6 +70,7 @@ def _one_channel(mix: np.ndarray, raw: np.ndarray, decoded: np.ndarray) -> None:
         if end > begin:
             mix[begin:end] += waiting[begin + ahead - done : end + ahead - done] / overlapping
         done, waiting = until, waiting[until - done :]
+        on_disk.let_go(mix, raw, decoded)
 
 
 def _spectra(samples: np.ndarray, first: int, last: int, window: np.ndarray) -> np.ndarray:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-import torch
-
 from audio.errors import InputError
 from audio.io import write, write_text_atomic
 from audio.waveform import Waveform
 from restyler.command import shown
+from restyler.encoded import levelled
 from restyler.guards import Verdict
 from restyler.rendering import Mix
 from restyler.report import is_report, page_html
@@ -33,14 +32,14 @@ class TakeReport:
 
     def __init__(self, page: Path, title: str, take: Waveform, *, count: int, lead: str) -> None:
         self.page, self._title, self._lead = page, title, lead
-        self._take = take.stereo()
+        self._take = levelled(take, 1.0, 0)
         self._linked = take.duration_s * (count + 1) > EMBEDDED_S
         self._versions = list[Shown]()
 
     def add(self, mix: Mix) -> None:
         if not self._versions:
             ringing = mix.waveform.samples.shape[1] - self._take.samples.shape[1]
-            self._take = Waveform(torch.nn.functional.pad(self._take.samples, (0, ringing)), self._take.sample_rate)
+            self._take = levelled(self._take, 1.0, ringing)
             self._versions.append(Shown.of(Version("Raw take", self._take, link=TAKE if self._linked else None)))
         facts = {"seed": str(mix.seed), **mix.chosen}
         if "controls" in facts:

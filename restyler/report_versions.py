@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import soundfile
 
+from audio import on_disk
 from audio.loudness import integrated_loudness_lufs, true_peak_db
 from audio.spectrum import SpectrumMeter
 from audio.waveform import Waveform
 from restyler.guards_loudness import step_powers
 from restyler.pictures import envelope_heights, spectrogram_db
-
-BLOCK_SAMPLES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,18 @@ class Shown:
 
 def _thirds_db(waveform: Waveform) -> np.ndarray:
     meter = SpectrumMeter(waveform.sample_rate, waveform.channels)
-    for start in range(0, waveform.samples.shape[1], BLOCK_SAMPLES):
-        meter.feed(waveform.samples[:, start : start + BLOCK_SAMPLES].numpy())
+    for part in on_disk.parts(waveform.samples):
+        meter.feed(waveform.samples[:, part].numpy())
     return np.array(meter.third_octaves_db())
 
 
 def _width(samples: np.ndarray) -> str:
     """Energy of the side over that of the mid, in dB."""
-    mid, side = (
-        float(np.sum(np.square(x, dtype=np.float64))) for x in (samples[0] + samples[1], samples[0] - samples[1])
-    )
+    mid, side = 0.0, 0.0
+    for part in on_disk.parts(samples):
+        left, right = samples[:, part]
+        mid += float(np.sum(np.square(left + right, dtype=np.float64)))
+        side += float(np.sum(np.square(left - right, dtype=np.float64)))
     if side == 0:
         return "mono"
     return "side only" if mid == 0 else f"side {round(10 * np.log10(side / mid))} dB"

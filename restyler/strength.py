@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from audio import on_disk
 from audio.loudness import gain_to
 from audio.waveform import Waveform
 
@@ -27,4 +30,8 @@ def at_strength(take: Waveform, mix: Waveform, strength: float) -> Waveform:
     if strength == 0:
         return take
     level = gain_to(mix, 0.0) / gain_to(take, 0.0)  # that makes the mix as loud as the take
-    return Waveform((1 - strength) * take.samples + (strength * level) * mix.samples, mix.sample_rate)
+    blended = on_disk.empty(*mix.samples.shape, like=mix.samples)
+    for part in on_disk.parts(blended, take.samples, mix.samples):
+        wet = (strength * level) * mix.samples[:, part]
+        torch.add((1 - strength) * take.samples[:, part], wet, out=blended[:, part])
+    return Waveform(blended, mix.sample_rate)
