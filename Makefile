@@ -1,6 +1,6 @@
 # make demo    four mixes of a demo take, in out/demo
 # make test    lint, then every test
-# make bench   speed, memory, the comparison with the raw take, and how fast training sets are prepared
+# make bench   speed, memory, the comparison with the raw take, how fast training sets are prepared, ONNX, the live student
 # make bench-quality  how near the mixes come to real ones, beside floor, ceiling and presets; needs VOCAL_RESTYLER_DATA
 # make bench-ablations  what each choice of the design gives: trains them all, small
 # make bench-train  what training costs beside the network itself, memory, and two processes against one
@@ -26,6 +26,9 @@ bench: environment
 	@$(BIN) restyler.bench_speed
 	@$(BIN) restyler.bench_prepare
 	@$(BIN) restyler.bench_long
+	@$(BIN) restyler.bench_arithmetic
+	@$(BIN) restyler.bench_onnx
+	@$(BIN) restyler.bench_live
 
 bench-quality: environment
 	@scripts/bench_quality.sh

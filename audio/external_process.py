@@ -7,6 +7,8 @@ their own, so that neither side can wait for the other for ever.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -19,6 +21,7 @@ from audio.errors import InputError
 PATIENCE_S = 60.0  # how long a program may take for one block, and for its end
 READ_BYTES = 1 << 16
 KEPT_LINES = 20  # of stderr
+LONGEST_LINE_BYTES = 300  # of those: what is longer is cut, however it floods
 BYTES_A_SAMPLE = 4
 MOST_AHEAD_FRAMES = 1 << 25  # beyond what it was given: a program that never ends is stopped before memory is full
 
@@ -41,7 +44,13 @@ class Pipe:
         self.channels = channels
         try:
             self.process = subprocess.Popen(
-                list(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                list(arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                # A group of its own: Ctrl-C is ours to answer, and all that it may have started ends with it.
+                process_group=0,
             )
         except OSError as error:
             raise InputError(f"{name}: {arguments[0]} can't be started: {error.strerror}") from None
@@ -87,7 +96,7 @@ class Pipe:
 
     def close(self) -> None:
         """Ends the program where it still runs, and everything that belongs to it."""
-        self.process.kill()
+        self._kill()
         for thread in self._threads:
             thread.join()
         self.process.wait()
@@ -113,13 +122,31 @@ class Pipe:
             self._came_bytes += len(data)
             if self._came_bytes // frame_bytes > self._given_frames + MOST_AHEAD_FRAMES:
                 self._said.append("it does not stop giving sound")
-                self.process.kill()
+                self._kill()
                 return
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._said.append(" ".join(line.decode(errors="replace").split())[:300])
+        begun, cut = b"", False  # what of a line there is; whether its rest is passed over
+        while data := self.process.stderr.read(READ_BYTES):
+            for piece in data.splitlines(keepends=True):
+                begun += b"" if cut else piece[:LONGEST_LINE_BYTES]
+                cut = len(begun) >= LONGEST_LINE_BYTES
+                if piece.endswith((b"\n", b"\r")):
+                    self._say(begun)
+                    begun, cut = b"", False
+        self._say(begun)
+
+    def _say(self, line: bytes) -> None:
+        text = " ".join(line[:LONGEST_LINE_BYTES].decode(errors="replace").split())
+        if text:
+            self._said.append(text)
+
+    def _kill(self) -> None:
+        """The program and what it started. It is not waited for."""
+        if self.process.returncode is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -135,7 +162,7 @@ class Pipe:
 
     def _stop(self) -> None:
         self._late = True
-        self.process.kill()
+        self._kill()
 
     def _raise_ended(self, *, early: bool) -> None:
         for thread in self._threads:
@@ -146,5 +173,4 @@ class Pipe:
         how = f"was killed (signal {-code})" if code < 0 else f"failed (exit code {code})"
         if early and code == 0:
             how = "ended before the sound did"
-        told = [line for line in self._said if line]
-        raise InputError(f"{self._name}: {how}" + (f": {told[0]}" if told else ""))
+        raise InputError(f"{self._name}: {how}" + (f": {self._said[0]}" if self._said else ""))

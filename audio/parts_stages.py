@@ -21,7 +21,7 @@ from audio.parts_kinds import Value, decibels
 from audio.parts_plugin import plugin_stage
 from audio.parts_vocal_chain import chain_of
 from audio.reverb import Reverb, impulse_responses
-from audio.stages import Beside, Convolver, Echoes, Instant, Stage, board, filtered, nothing, pan_gains
+from audio.stages import Beside, Convolver, Echoes, Instant, Stage, WetOnly, board, filtered, nothing, pan_gains
 from audio.waveform import Waveform
 
 BLOCK_FRAMES = 1 << 16  # a multiple of Pedalboard's own blocks, so that plugins hear what they would hear of the whole
@@ -31,17 +31,25 @@ MIDDLE_AND_SIDE = np.array([[0.5, 0.5], [0.5, -0.5]])
 
 
 def stream(
-    steps: Sequence[Step], blocks: Iterable[Waveform], sample_rate: int, *, tail_s: float = 0.0
+    steps: Sequence[Step],
+    blocks: Iterable[Waveform],
+    sample_rate: int,
+    *,
+    tail_s: float = 0.0,
+    wet_only: bool = False,
 ) -> Iterator[Waveform]:
     """What `audio.parts.render` gives of the whole, and of tail_s of silence after it, in blocks and bounded memory.
 
-    blocks: mono or stereo, in order, all at `sample_rate`. Raises what `render` does, as soon as it shows.
+    blocks: mono or stereo, in order, all at `sample_rate`. wet_only: without the dry sound that the parts of DRY leave
+    beside what they make. Raises what `render` does, as soon as it shows.
     """
     with ExitStack() as stack:
         even = []
         for step in steps:
             stage = stage_of(step, sample_rate)
             stack.callback(stage.close)
+            if wet_only and step.path is None and step.name in DRY:
+                stage = WetOnly(stage, DRY[step.name](find_part(step.name).checked(step.values)))
             even.append(_Even(stage))
         for samples in _fed(blocks, round(tail_s * sample_rate)):
             for each in even:
@@ -153,6 +161,15 @@ def _convolution(values: Values, sample_rate: int) -> Stage:
     sides = np.array([[left, silent], [silent, right]]) * decibels(values["wet_db"])
     pre_delay = round(values["pre_delay_ms"] / 1000 * sample_rate)
     return _Convolution(np.pad(sides, ((0, 0), (0, 0), (pre_delay, 0))), decibels(values["dry_db"]))
+
+
+# By how much the dry sound is in what a part gives; the others have none, or say how much by a parameter of their own.
+DRY: dict[str, Callable[[Values], float]] = {
+    "reverb": lambda _: 1.0,
+    "freeverb": lambda _: 1.0,
+    "ping_pong_delay": lambda _: 1.0,
+    "convolution": lambda values: decibels(values["dry_db"]),
+}
 
 
 class _VocalChain:

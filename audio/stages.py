@@ -162,6 +162,29 @@ class Beside:
         return found
 
 
+class WetOnly:
+    """A stage without the dry sound that it leaves, by a gain, beside what it makes."""
+
+    def __init__(self, stage: Stage, dry: float) -> None:
+        self._stage, self._dry = stage, dry
+        self._waiting = nothing()
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        self._waiting = np.concatenate([self._waiting, samples], axis=1)
+        return self._without(self._stage.feed(samples))
+
+    def finish(self) -> np.ndarray:
+        return self._without(self._stage.finish())
+
+    def close(self) -> None:
+        self._stage.close()
+
+    def _without(self, came: np.ndarray) -> np.ndarray:
+        length = came.shape[1]
+        found, self._waiting = came - self._dry * self._waiting[:, :length], self._waiting[:, length:]
+        return found
+
+
 class Echoes:
     """`audio.delay.echoes` for a signal that comes in blocks."""
 

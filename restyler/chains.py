@@ -9,7 +9,7 @@ import glob
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,14 +121,16 @@ def _numbered(parts: tuple[StylePart, ...]) -> list[tuple[StylePart, str]]:
     return found
 
 
-def read_chains(path: Path) -> Chains:
+def read_chains(path: Path, *, text: str | None = None, allowed: Collection[str] | None = None) -> Chains:
     """Read and check a YAML file of styles; paths in it are relative to its own folder.
 
-    The section `rendered` of settings saved beside a mix is passed over (see `restyler.chain_settings`). Raises
-    InputError, one line with file, style and part, for whatever can't be drawn or rendered as it stands.
+    text: the file's, where that does not lie at `path`, which is then only what it is called. allowed: the kinds of
+    parts that it may have, where others wrote it: then it names no file or plugin either. The section `rendered` of
+    settings saved beside a mix is passed over (see `restyler.chain_settings`). Raises InputError, one line with file,
+    style and part, for whatever can't be drawn or rendered as it stands.
     """
-    tree = read_tree_of_chains(path)
-    reader = _Reader(path)
+    tree = read_tree_of_chains(path, text=text)
+    reader = _Reader(path, allowed)
     styles: dict[str, tuple[StylePart, ...]] = {}
     for name, parts in tree["styles"].items():
         if not STYLE_NAME.fullmatch(name) or name != name.strip():
@@ -141,10 +143,10 @@ def read_chains(path: Path) -> Chains:
     return Chains(path, styles, reader.tables, reader.files)
 
 
-def read_tree_of_chains(path: Path) -> dict[str, Any]:
-    """The file as plain values, its sections checked for their kind. Raises InputError."""
+def read_tree_of_chains(path: Path, *, text: str | None = None) -> dict[str, Any]:
+    """The file, or its text, as plain values, its sections checked for their kind. Raises InputError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: the chains can't be read: {reason}") from None
@@ -162,9 +164,10 @@ def read_tree_of_chains(path: Path) -> dict[str, Any]:
 
 @dataclass
 class _Reader:
-    """Reads the parts of one file; each table, recording and plugin once."""
+    """Reads the parts of one file; each table, recording and plugin once. allowed: as in `read_chains`."""
 
     file: Path
+    allowed: Collection[str] | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     plugins: dict[str, Part] = field(default_factory=dict)
@@ -177,6 +180,8 @@ class _Reader:
         if not isinstance(given, dict):
             raise InputError(f"{self.file}: {place}: «{name}» has parameters by name, not {_shown(given)}")
         try:
+            if self.allowed is not None and name not in self.allowed:
+                raise ValueError(f"no part is called {unknown(name, self.allowed)} here")
             if name == PRESET:
                 return self._preset(given)
             if name == PLUGIN:
@@ -254,6 +259,7 @@ class _Reader:
         return Column(name, column)
 
     def _files(self, node: Any, parameter: AudioFile) -> Distribution:
+        self._require_files()
         if isinstance(node, dict) and list(node) == ["files"]:
             pattern = _text(node["files"], f"{parameter.name}: files is a pattern like rooms/*.wav")
             names = sorted(glob.glob(pattern, root_dir=self.file.parent, recursive=True))  # noqa: PTH207  (Path's has no absolute patterns)
@@ -271,7 +277,12 @@ class _Reader:
         return checked(Among(tuple(map(str, paths))), parameter)
 
     def _path(self, name: str) -> Path:
+        self._require_files()
         return self.file.parent / name
+
+    def _require_files(self) -> None:
+        if self.allowed is not None:
+            raise ValueError("a chain names no files here")
 
 
 def _all_of(part: Part, values: dict[str, Distribution | Column]) -> dict[str, Distribution | Column]:

@@ -12,6 +12,7 @@ from restyler.command import command
 COMMANDS = {
     "demo": ("restyler.demo", "sing a demo take and restyle it into four different mixes"),
     "sample": ("restyler.sample", "restyle raw vocal takes"),
+    "watch": ("restyler.watch", "restyle takes as a DAW exports them into a folder"),
     "remote": ("restyler.remote", "restyle raw vocal takes by a service on this or another machine"),
     "styles": ("restyler.styles", "list the styles of a model"),
     "evaluate": ("restyler.evaluate.command", "score a model or rendered files against finished mixes"),
@@ -22,6 +23,8 @@ COMMANDS = {
     "prepare": ("restyler.prepare.command", "make a training set of latents from raw takes and finished mixes"),
     "join": ("restyler.join", "make one folder of pairs from several"),
     "bundle": ("restyler.bundle", "write a trained model in half precision, with its card"),
+    "export": ("restyler.exporting.command", "write a model for ONNX Runtime, a model hub or a live plugin"),
+    "distil": ("restyler.student.distil", "make pairs of takes and a model's mixes for the live student"),
     "separate": ("restyler.separate", "extract the vocal of finished songs"),
     "sing": ("restyler.sing", "write dry takes by random voices of the project's own"),
     "rack": ("restyler.rack", "put a recording through an effect chain of parts, plugins and programs"),

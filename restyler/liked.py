@@ -17,7 +17,7 @@ from audio.waveform import Waveform
 from restyler.command import LONGEST_TAIL_S, LOWEST_PEAK_DBTP, QUIETEST_LUFS, shown
 from restyler.noise import Seed, Walk, parse_seed, toward
 from restyler.pipeline import VocalRestylePipeline
-from restyler.sample_plan import references_text
+from restyler.sample_plan import CHAINS, references_text
 from restyler.settings import Settings
 from restyler.telling import Told, between
 from restyler.way_names import WAYS
@@ -134,7 +134,7 @@ def _liked(path: Path, tags: Mapping[str, str], pipeline: VocalRestylePipeline) 
         raise ValueError(f"tail {tail_s} s")
     references = {name: tags[name] for name in ("reference", "reference_sha256") if name in tags}
     seed = parse_seed(tags["seed"])
-    chains = {name: tags[name] for name in ("before", "after") if name in tags}
+    chains = {name: tags[name] for name in CHAINS if name in tags}
     told = Told(styles, values)
     return Liked(path, settings, told, seed, references, strength, lufs, peak, way, guarded, tail_s, chains)
 

@@ -14,6 +14,12 @@ def _listed(names: Sequence[str] | None) -> str:
     return listed(list(names or []))
 
 
+def _settings(path: Path) -> str:
+    from restyler.rack_settings import settings_of
+
+    return settings_of(path)
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="restyler rack",
@@ -35,6 +41,8 @@ def _parser() -> Parser:
         help="print what chains are made of, with names, units, ranges and defaults: all of it, one part "
         "(compressor), the plugin at a path, or what a program has: ffmpeg, ffmpeg acompressor, sox reverb, "
         "ladspa PATH PLUGIN, lv2 URI")
+    add("--settings", type=Path, action=printing(_settings), metavar="CHAIN.yaml",
+        help="print a file's chains as lines to read, and to dial into the devices of a DAW")
     # fmt: on
     return parser
 
@@ -45,20 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
 
     from audio import io
+    from audio.bwf import read_time_stamp
     from audio.io_stream import write_blocks
     from audio.parts_stages import stream
     from restyler.liked import file_digest
     from restyler.rack_chain import latency_lines, read_rack, require_place
 
-    require_place(options.out, options.source, options.chain, overwrite=options.overwrite)
     rack = read_rack(options.chain, style=options.style, seed=options.seed)
+    require_place(options.out, options.source, rack, overwrite=options.overwrite)
     rate = io.header(options.source).sample_rate_hz
     told = latency_lines(rack.steps, rate)
     tags = {"rack": rack.tag, "style": rack.style, "seed": str(rack.seed), "take": file_digest(options.source)}
     tags |= {"tail": str(options.tail)} if options.tail else {}
+    stamp, kept = read_time_stamp(options.source), options.out.suffix.lower() == ".wav"
     sound = stream(rack.steps, io.blocks(options.source), rate, tail_s=options.tail)
-    frames = write_blocks(options.out, sound, rate, tags=tags)
+    frames = write_blocks(options.out, sound, rate, tags=tags, stamp=stamp if kept else None)
     for line in told:
         print(line)
+    if stamp and not kept:
+        print(f"{shown(options.out)}: only a .wav holds the recording's time stamp; it is left out")
     print(f"{shown(options.out)}  {rack.style}  {len(rack.steps)} parts  {frames / rate:.2f} s")
     return 0

@@ -11,7 +11,7 @@ from restyler.command import Parser, command, number, shown
 from restyler.sample_plan import default_variations, originals, require_together, wished_controls
 
 # About the machine that does it, or files of it.
-HERE_ONLY = frozenset({"help", "model", "batch", "device", "report", "timing", "before", "after"})
+HERE_ONLY = frozenset({"help", "model", "batch", "device", "report", "timing", "stems"})
 KEY_VARIABLE = "RESTYLER_KEY"
 LONGEST_KEY_FILE_BYTES = 4096
 DEFAULT_WAIT_S = 600

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from audio.errors import InputError
+from restyler.command import shown
+from restyler.sample_plan import CHAINS, LONGEST_CHAIN
 
 LOCAL = frozenset({"takes", "out", "overwrite"})  # files here, which the service never hears of
 UPLOADED = frozenset({"reference", "like"})  # files that stand in the request by their ids there
@@ -21,8 +26,22 @@ def wishes(options: argparse.Namespace, names: Collection[str], parser: argparse
     for name in sorted(set(names) - LOCAL - UPLOADED):
         value = getattr(options, name)
         if value != parser.get_default(name):
-            found[RENAMED.get(name, name)] = dict(value) if name == "control" else value
+            said = dict(value) if name == "control" else chain_text(value) if name in CHAINS else value
+            found[RENAMED.get(name, name)] = said
     return found
+
+
+def chain_text(path: Path) -> dict[str, str]:
+    """A file of an effect chain as the service takes it. Raises InputError for what is no text or too long."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(4 * LONGEST_CHAIN + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text, or too long"
+        raise InputError(f"{shown(path)}: the chains can't be read: {reason}") from None
+    if len(text) > LONGEST_CHAIN:
+        raise InputError(f"{shown(path)}: a service takes chains of up to {LONGEST_CHAIN} signs, not {len(text)}")
+    return {"yaml": text, "name": path.name}
 
 
 def request(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.utils import logging as diffusers_logging
 
+from audio.bwf import TimeStamp
 from audio.io import write
 from audio.loudness import match_loudness
 from audio.parts import Step
@@ -24,10 +25,12 @@ from restyler.mix_line import mix_line
 from restyler.model_folder import MANIFEST
 from restyler.noise import Seed, start_of
 from restyler.pipeline import VocalRestylePipeline
-from restyler.progress import Progress
+from restyler.progress import Beside, Progress
 from restyler.rack_chain import through
 from restyler.saying import References
+from restyler.sends import summed, wet
 from restyler.settings import Settings
+from restyler.stems import DRY, stems_beside
 from restyler.stopwatch import CODEC as CODEC_SHARE
 from restyler.stopwatch import FILES, GUARDS, LEVELS, RENDERING, Stopwatch
 from restyler.strength import at_strength
@@ -112,6 +115,9 @@ def render(
     resampled: bool = True,
     watch: Stopwatch | None = None,
     after: Sequence[Step] = (),
+    buses: Mapping[str, Sequence[Step]] | None = None,
+    stems: bool = False,
+    stamp: TimeStamp | None = None,
 ) -> Iterator[Mix]:
     """Write one mix per seed, each as soon as it is done: 24 bit, at the codec's rate, exactly as long as the take, and
     as the tail that it was encoded with.
@@ -125,26 +131,28 @@ def render(
     back (`restyler.guards`). Judged is the whole mix, so that neither strength nor levels choose the seed. resampled:
     whether it may give way; if not, what is wrong with it is said.
     after: an effect chain for each mix, which it hears at the loudness of training, before loudness and peak.
+    buses: what hears the mix then, and is added to it (`restyler.sends`). stems: whether the dry mix and what each bus
+    adds are written too (`restyler.stems`). stamp: when the take began, for the files.
     Raises InputError where a file can't be written, ValueError for transfer without `raw` or with less strength than 1:
     the chain alone would not be the mix.
     """
-    if way == TRANSFER and (strength != 1 or after):
+    if way == TRANSFER and (strength != 1 or after or buses):
         raise ValueError(f"a chain is the whole mix, not {strength} of it, and with no other after it")
     watch = watch or Stopwatch()
     every = pipeline.told(_heard(take), settings, seeds) if said is None else said
     with watch.of(CODEC_SHARE):
         encoded = pipeline.encoded(take) if isinstance(take, Waveform) else take
         del take
-        finish = Way(way, pipeline, encoded)
+        finish = Way(way, pipeline, encoded, stems=stems)
     # All is measured at the loudness of training: at that of a quiet take the gate at −70 LUFS would cut into mixes.
     target_lufs = encoded.loudness_lufs if loudness_lufs is None else loudness_lufs
     with watch.of(GUARDS):
         guard = Guard(_heard(encoded)) if guarded else None
     mixes = functools.partial(pipeline.mixes, encoded, settings, reference=reference, watch=watch)
 
-    def made_of(samples: torch.Tensor, seed: Seed) -> Made:
+    def made_of(samples: torch.Tensor, seed: Seed, advance: Callable[[], None] | None = None) -> Made:
         with watch.of(RENDERING):
-            return finish(Waveform(samples, pipeline.codec.sample_rate), seed=start_of(seed))
+            return finish(Waveform(samples, pipeline.codec.sample_rate), seed=start_of(seed), progress=advance)
 
     def other(told: Told, seed: Seed) -> Made:
         (samples,) = mixes(seeds=[seed], said=[told], max_batch=1)
@@ -161,8 +169,14 @@ def render(
             kept = at_strength(encoded.waveform, lifted, strength)
         with watch.of(RENDERING):
             kept = through(after, kept) if after else kept
+            dry, added = kept, wet(kept, buses or {})
+            kept = summed(dry, added) if added else kept
+            parts = {DRY: dry, **added} if stems and added else made.stems
+            del dry, added
         with watch.of(LEVELS):
-            own = strength > 0 or bool(after)  # in its own place, unless it is the take, which the next mix needs
+            own = (
+                strength > 0 or bool(after) or bool(buses)
+            )  # in its own place, unless it is the take, which the next mix needs
             matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=own)
         drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
         said_now = vars(settings) | {"style": told.style, "controls": dict(told.controls), "render": way}
@@ -177,15 +191,19 @@ def render(
         chosen["guard"] = "on" if guarded else "off"
         if verdict and verdict.note():
             chosen["guarded"] = verdict.note()
-        with watch.of(FILES), chain_beside(path, made, raw=raw, output_gain_db=matched.gain_db):
-            write(path, matched.waveform, tags={**tags, "seed": str(seed), **chosen})
+        written = {**tags, "seed": str(seed), **chosen}
+        when = stamp.at(matched.waveform.sample_rate) if stamp else None
+        beside = stems_beside(path, parts, gain_db=matched.gain_db, tags=written, stamp=when)
+        with watch.of(FILES), chain_beside(path, made, raw=raw, output_gain_db=matched.gain_db), beside:
+            write(path, matched.waveform, tags=written, stamp=when)
         facts = (matched.limited, matched.loudness_lufs, matched.true_peak_db, verdict)
         return Mix(path, seed, told.styles, chosen, drawn, matched.waveform, *facts)
 
-    decoded = mixes(seeds=seeds, said=every, max_batch=max_batch, progress=progress)
+    work = Beside(len(seeds) * finish.pieces, progress)
+    decoded = mixes(seeds=seeds, said=every, max_batch=max_batch, progress=work.others)
     for seed, told, path in zip(seeds, every, paths, strict=True):
         # No name holds a mix while the next one is made: each takes as much memory as the take.
-        yield finished(made_of(next(decoded), seed), seed, told, path)
+        yield finished(made_of(next(decoded), seed, work.add), seed, told, path)
 
 
 def _heard(take: Waveform | EncodedTake) -> Waveform:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def parser() -> Parser:
         help="an effect chain that the take goes through before the model hears it, see docs/rack.md")
     add("--after", type=Path, metavar="CHAIN.yaml",
         help="an effect chain that each mix goes through, before loudness and peak are set")
+    add("--reverb", type=Path, metavar="CHAIN.yaml",
+        help="reverb and delay by hand: every style of the file is a bus that hears the mix, after --after; what it "
+        "makes is added. Of its own space the model is told to make little, unless --space says else")
+    add("--stems", action="store_true",
+        help="also write what adds up to each mix: mix_00.dry.wav, and with --reverb what each bus adds, with --render "
+        "transfer mix_00.delay.wav and mix_00.reverb.wav")
     add("--tail", type=number(0, LONGEST_TAIL_S), metavar="SECONDS",
         help="how far the mixes may ring on after the end of the take, and are longer by, 0 to "
         f"{LONGEST_TAIL_S:g} s (default: 0, or as for the mix of --like)")
@@ -108,8 +115,7 @@ def parser() -> Parser:
         help="say at the end where the time went: codec, denoiser, rendering and so on")
     add("--batch", type=integer(1, 100), default=1, metavar="N",
         help="mixes made at once: faster on a GPU, but the first one is done later (default: %(default)s)")
-    add("--device", default="auto", metavar="D",
-        help="auto (a GPU if there is one), cpu, cuda or cuda:N (default: %(default)s)")
+    options.add_device()
     # fmt: on
     return options
 
@@ -119,6 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after one line about bad input."""
     options = parser().parse_args(argv)
 
+    from audio.on_disk import kept_in
+
+    with kept_in(options.out):  # all that is as long as a take lies there, and not in memory
+        return _make(options)
+
+
+def _make(options: Namespace) -> int:
     from tqdm import tqdm  # torch and diffusers take seconds to import: --help and typing errors don't wait for them
 
     from restyler.devices import finished_work
@@ -127,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.rendering import load_model, model_name
     from restyler.report_take import PAGE, TakeReport, require_no_report
     from restyler.sample_choice import Choice
+    from restyler.stems import require_no_stems, suffixes
     from restyler.stopwatch import Stopwatch
     from restyler.takes import find_takes, made_folders, plan, read_take
     from restyler.ways import companions, require_no_chain, require_raw_names
@@ -142,10 +156,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         variations=choice.variations,
         overwrite=options.overwrite,
         others=originals(options),
-        companions=companions(choice.way),
+        companions=companions(choice.way) + suffixes(choice.stems),
     )
     if not options.overwrite:
         require_no_chain(mix for take in takes for mix in take.mixes)
+        require_no_stems(mix for take in takes for mix in take.mixes)
     require_raw_names(choice.way, paths)
     for take in takes if options.report else ():
         kept = dict.fromkeys(paths, "a take") | originals(options)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from audio.bwf import read_time_stamp
 from audio.errors import InputError
 from audio.waveform import Waveform
 from restyler.command import DEFAULT_PEAK_DBTP, shown
@@ -18,9 +20,11 @@ from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
 from restyler.rack_chain import Rack, latency_lines, read_rack, same_chain, through
 from restyler.rendering import Mix, render
-from restyler.sample_plan import DEFAULT_AROUND, default_variations, wished_controls
+from restyler.sample_plan import CHAINS, DEFAULT_AROUND, default_variations, wished_controls
 from restyler.saying import Reference
+from restyler.sends import SPACE, Sends, dry_space_db, read_sends
 from restyler.settings import ANY_STYLE, NO_STYLE, Settings
+from restyler.stems import CHAIN_STEMS, DRY
 from restyler.stopwatch import CODEC, FILES, Stopwatch
 from restyler.takes import Take, read_take
 from restyler.telling import Told
@@ -29,17 +33,42 @@ from restyler.way_names import DEFAULT_WAY, TRANSFER
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Chains:
+    """What the options of the same names lead to."""
+
+    before: Rack | None = None
+    after: Rack | None = None
+    reverb: Sends | None = None
+
+
+def read_chain_options(options: argparse.Namespace, *, sample_rate: int) -> Chains:
+    """Their programs are tried, so that what they refuse shows before anything is made. Raises InputError."""
+    before, after = (None if path is None else read_rack(path) for path in (options.before, options.after))
+    for rack in (before, after):
+        latency_lines(rack.steps if rack else (), sample_rate)
+    return Chains(before, after, read_sends(options.reverb, sample_rate=sample_rate) if options.reverb else None)
+
+
 class Choice:
     """The options' values, with the defaults of the model or those of the mix of --like filled in, all of it checked.
 
-    model: its tag. Raises InputError for options that don't fit each other, the model, or the mix of --like.
+    model: its tag. chains: those that the options name, where they are read already. Raises InputError for options that
+    don't fit each other, the model, or the mix of --like.
     """
 
     def __init__(
-        self, options: argparse.Namespace, pipeline: VocalRestylePipeline, takes: Sequence[Path], *, model: str
+        self,
+        options: argparse.Namespace,
+        pipeline: VocalRestylePipeline,
+        takes: Sequence[Path],
+        *,
+        model: str,
+        chains: Chains | None = None,
     ) -> None:
         self._options, self._pipeline, self._model = options, pipeline, model
-        self.before, self.after = (self._rack(path) for path in (options.before, options.after))
+        chains = chains or read_chain_options(options, sample_rate=pipeline.codec.sample_rate)
+        self.before, self.after, self.reverb = chains.before, chains.after, chains.reverb
         liked = self._read_liked(takes, model) if options.like else None
         self._liked = liked
         self.settings = liked.settings if liked else _settings(options, pipeline)
@@ -52,8 +81,12 @@ class Choice:
         self.peak_dbtp: float = _first(options.peak, liked.peak_dbtp if liked else DEFAULT_PEAK_DBTP)
         self.tail_s: float = _first(options.tail, liked.tail_s if liked else 0.0)
         self.guarded: bool = options.guard == "on" if options.guard else liked.guarded if liked else True
-        if self.way == TRANSFER and (self.before or self.after):
-            raise InputError("--before and --after need another --render than transfer: its chain would not be the mix")
+        if self.way == TRANSFER and (self.before or self.after or self.reverb):
+            raise InputError(
+                "--before, --after and --reverb need another --render than transfer: its chain would not be the mix"
+            )
+        if options.stems and not self.reverb and self.way != TRANSFER:
+            raise InputError(f"--stems needs --reverb, or --render transfer: a mix by {self.way} alone is one sound")
         if self.way == TRANSFER and self.strength != 1:
             raise InputError("--strength below 1 needs another --render than transfer: the chain would not be the mix")
 
@@ -67,23 +100,22 @@ class Choice:
         if not same_references(reference_tags(self._options.reference), liked.references):
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
-        for name in ("before", "after"):
+        for name in CHAINS:
             if not same_chain(self._chain_tags.get(name), liked.chains.get(name)):
                 had = liked.chains.get(name, "none")
                 raise InputError(f"--like {shown(mix)}: give the same --{name} as for that mix: {shown(had)}")
         return liked
 
-    def _rack(self, path: Path | None) -> Rack | None:
-        """Its programs are tried, so that what they refuse shows before anything is made."""
-        if path is None:
-            return None
-        rack = read_rack(path)
-        latency_lines(rack.steps, self._pipeline.codec.sample_rate)
-        return rack
-
     @property
     def _chain_tags(self) -> dict[str, str]:
-        return {name: rack.tag for name, rack in (("before", self.before), ("after", self.after)) if rack}
+        return {name: chain.tag for name in CHAINS if (chain := getattr(self, name)) is not None}
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Of the stems that are written beside each mix, the names; a chain may have no delay or no reverb."""
+        if not self._options.stems:
+            return ()
+        return (DRY, *(self.reverb.buses if self.reverb else CHAIN_STEMS.values()))
 
     def _heard(self, take: Path) -> Waveform:
         """What is encoded: the take, through the chain of --before."""
@@ -131,7 +163,7 @@ class Choice:
             self.settings,
             seeds=[seeds[number] for number in chosen],
             paths=[take.mixes[number] for number in chosen],
-            tags={"model": self._model, **self._reference_tags, **self._chain_tags, "take": file_digest(take.path)},
+            tags={**self.tags, "take": file_digest(take.path)},
             said=[said[number] for number in chosen],
             reference=self.references,
             strength=self.strength,
@@ -144,8 +176,16 @@ class Choice:
             guarded=self.guarded,
             watch=watch,
             after=self.after.steps if self.after else (),
+            buses=self.reverb.buses if self.reverb else {},
+            stems=self._options.stems,
+            stamp=read_time_stamp(take.path),
             resampled=self._options.around != 0,  # that mix again is wanted, whatever is wrong with it
         )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What stands in every mix's comment: model, references and chains."""
+        return {"model": self._model, **self._reference_tags, **self._chain_tags}
 
     @cached_property
     def _reference_tags(self) -> dict[str, str]:
@@ -159,6 +199,8 @@ def _first(value: T | None, otherwise: T) -> T:
 def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline) -> Settings:
     controls = wished_controls(options)
     told = bool(options.reference) or bool(controls)
+    if options.reverb:
+        controls = {SPACE: dry_space_db(pipeline.defaults)} | controls
     style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
     settings = pipeline.settings(
         style=None if style == NO_STYLE else style,

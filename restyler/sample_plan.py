@@ -21,7 +21,9 @@ DEFAULT_VARIATIONS = 4
 DEFAULT_AROUND = 0.3
 MOST_REFERENCES = 8
 MOST_REFERENCE_BYTES = 450  # of their names in a file's comment
-CHAIN_TAG_BYTES = 70  # fewer for each of --before and --after, whose tags need that much
+CHAINS = ("before", "after", "reverb")  # options that name effect chains
+LONGEST_CHAIN = 8000  # of the text of one that is sent to a service
+CHAIN_TAG_BYTES = 70  # fewer for each of those, whose tags need that much
 # What a mix that one likes was told stands in its file.
 FIXED_BY_LIKE = ("style", "control", "guidance", "sigma", "spread", "steps", "between", *KNOBS)
 FIXED_BY_BETWEEN = ("variations", "seed")
@@ -60,7 +62,7 @@ def require_together(options: argparse.Namespace) -> None:
     if len(options.reference) > MOST_REFERENCES:
         raise InputError(f"--reference: up to {MOST_REFERENCES} files, not {len(options.reference)}")
     names = len(json.dumps(references_text(options.reference)))
-    chains = sum(vars(options).get(name) is not None for name in ("before", "after"))  # jobs of the service have none
+    chains = sum(vars(options).get(name) is not None for name in CHAINS)
     most = MOST_REFERENCE_BYTES - CHAIN_TAG_BYTES * chains
     if names > most:
         raise InputError(f"--reference: the names take {names} bytes of a mix's comment, {most} are kept for them")

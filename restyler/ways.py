@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from restyler.command import shown
 from restyler.encoded import EncodedTake
 from restyler.pipeline import VocalRestylePipeline
 from restyler.render_residual import put_back
+from restyler.stems import of_chain
 from restyler.transfer import fit
 from restyler.transfer.fit import HEARD_LUFS, fit_chain
 from restyler.transfer.rendering import render_chain
@@ -35,11 +36,13 @@ FITTED = "fitted"  # the style in the settings of a fitted chain
 
 @dataclass(frozen=True)
 class Made:
-    """steps: the fitted chain; none for the ways without. input_gain_db: from the take to what the chain heard."""
+    """steps: the fitted chain; none for the ways without. input_gain_db: from the take to what the chain heard.
+    stems: of a chain's mix, what it adds up from, where that is asked for (`restyler.stems.of_chain`)."""
 
     waveform: Waveform
     steps: tuple[Step, ...] = ()
     input_gain_db: float = 0.0
+    stems: Mapping[str, Waveform] = field(default_factory=dict)
 
 
 class Way:
@@ -48,13 +51,16 @@ class Way:
     codec: the decoded mix itself. residual: `restyler.render_residual`. transfer: a chain fitted to the decoded mix
     (`restyler.transfer`), from what the codec leaves of the take, so that both sides have its errors and the chain
     doesn't learn them; the take itself then goes through it. An encoded take is heard at the loudness of training, any
-    other at its own and encoded here. Raises ValueError for another name.
+    other at its own and encoded here. stems: whether a chain's mix comes with what it adds up from. Raises ValueError
+    for another name.
     """
 
-    def __init__(self, name: str, pipeline: VocalRestylePipeline, take: Waveform | EncodedTake) -> None:
+    def __init__(
+        self, name: str, pipeline: VocalRestylePipeline, take: Waveform | EncodedTake, *, stems: bool = False
+    ) -> None:
         if name not in WAYS:
             raise ValueError(f"a way of rendering is one of {', '.join(WAYS)}, not {name!r}")
-        self.name = name
+        self.name, self.stems = name, stems
         self.encoded = isinstance(take, EncodedTake)
         if isinstance(take, EncodedTake):
             self.take, self.lift_db = take.waveform, 20 * math.log10(take.gain)  # from the take as it came
@@ -63,9 +69,14 @@ class Way:
         if name != CODEC:
             self.decoded = _decoded(pipeline, take) if isinstance(take, EncodedTake) else round_trip(pipeline, take)
 
-    def __call__(self, mix: Waveform, *, seed: int) -> Made:
+    @property
+    def pieces(self) -> int:
+        """How often a call tells its `progress`."""
+        return fit.STEPS if self.name == TRANSFER else 0
+
+    def __call__(self, mix: Waveform, *, seed: int, progress: Callable[[], None] | None = None) -> Made:
         """The mix to be written, of a decoded one, which is no longer what it was, at the level of `self.take`. seed:
-        of the noise of a chain's reverb."""
+        of the noise of a chain's reverb. progress: called after every piece of the work, `pieces` times."""
         if self.name == CODEC:
             return Made(mix)
         if self.name == RESIDUAL:
@@ -76,8 +87,9 @@ class Way:
         dry, wet = self._dry(), mix
         if not self.encoded:  # lifted before it is measured: in a quiet mix the gate at −70 LUFS would cut
             dry, wet = (Waveform(each.samples * gain, each.sample_rate) for each in (dry, wet))
-        steps = fit_chain(dry, wet, seed=seed % SEED_LIMIT, steps=fit.STEPS)
-        return Made(render_chain(heard, steps), steps, 20 * math.log10(gain) + self.lift_db)
+        steps = fit_chain(dry, wet, seed=seed % SEED_LIMIT, steps=fit.STEPS, progress=progress)
+        stems = of_chain(heard, steps) if self.stems else {}
+        return Made(render_chain(heard, steps), steps, 20 * math.log10(gain) + self.lift_db, stems)
 
     def _dry(self) -> Waveform:
         """What the codec leaves of the take; of a mono take in mono, or a width would be fitted to the codec's errors

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from restyler.evaluate.hybrid_row import hybrid_row
 from restyler.evaluate.matchering_row import installed, matchering_row
 from restyler.evaluate.model_rows import Finish, average_row, codec_rows, sampled_rows
 from restyler.evaluate.preset_rows import Fit, fitted_rows
 from restyler.evaluate.row import Row, on_second_half
 from restyler.pipeline import VocalRestylePipeline
+from restyler.sends import SPACE
 from restyler.way_names import CODEC, RESIDUAL
 
 UNREFERRED = (f"ours, average answer, {RESIDUAL}", f"ours, {RESIDUAL}")  # what a reference has to make nearer
@@ -45,6 +47,8 @@ def all_rows(
             if way in finishes:
                 rows.append(average_row(pipeline, f"ours, average answer, {way}", what, finishes[way]))
         rows += sampled_rows(pipeline, finishes, draws=draws, seed=seed)
+        if SPACE in pipeline.defaults.controls and RESIDUAL in finishes:
+            rows.append(hybrid_row(pipeline, finishes[RESIDUAL], draws=draws, seed=seed))
         around += [row for row in rows if row.name in UNREFERRED]
     if installed():
         rows.append(matchering_row())

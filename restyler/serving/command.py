@@ -48,6 +48,8 @@ def parser() -> Parser:
     add("--allow-origin", action="append", default=[], metavar="URL",
         help="a site whose pages may ask too, such as https://studio.example; may be given several times "
         "(default: none)")
+    add("--allow-programs", action="store_true",
+        help="effect chains that jobs bring along may have parts of FFmpeg and SoX too (default: built-in parts alone)")
     # fmt: on
     for field in dataclasses.fields(Limits):
         whole = isinstance(field.default, int)

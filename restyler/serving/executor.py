@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 
@@ -13,12 +13,15 @@ class JobOrder:
 
     job: its id. arguments: of `restyler sample`, with the take's file first, without --out. folder: where mix_00.wav
     and so on go; it is there, and nobody makes it anew. made: numbers of the mixes that are kept already.
+    chains: of effects by their fields, each with `name` and `yaml`; parts: the kinds of parts that they may have.
     """
 
     job: str
     arguments: tuple[str, ...]
     folder: str
     made: tuple[int, ...] = ()
+    chains: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

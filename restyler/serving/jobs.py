@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audio.errors import InputError
+from restyler.sample_plan import CHAINS
 from restyler.serving import sample_fields, stored_events, stored_jobs, stored_takes
 from restyler.serving.dispatcher import Dispatcher
 from restyler.serving.executor import Executor, JobOrder
@@ -28,13 +29,21 @@ NAMED = FIELDS | {field: field for field in (*FIELDS.values(), "take")}  # optio
 
 
 class Jobs:
-    """machine: arguments of `restyler sample` that say by which model, and where, jobs are done."""
+    """machine: arguments of `restyler sample` that say by which model, and where, jobs are done. parts: kinds of parts
+    that chains of jobs may have."""
 
     def __init__(
-        self, storage: Storage, places: Places, limits: Limits, model: ServedModel, *, machine: Sequence[str]
+        self,
+        storage: Storage,
+        places: Places,
+        limits: Limits,
+        model: ServedModel,
+        *,
+        machine: Sequence[str],
+        parts: Sequence[str],
     ) -> None:
         self._storage, self._places, self._limits, self._model = storage, places, limits, model
-        self._machine = list(machine)
+        self._machine, self._parts = list(machine), tuple(parts)
 
     def attach(self, executor: Executor, dispatcher: Dispatcher, hub: Hub, pace: Pace) -> None:
         self._executor, self._dispatcher, self._hub, self._pace = executor, dispatcher, hub, pace
@@ -116,7 +125,7 @@ class Jobs:
     def _checked(self, said: Mapping[str, Any]) -> tuple[int, float]:
         """How many mixes, and how much longer than the take; raises RefusedError (422) for what can't be made."""
         try:
-            choice = self._model.checked(self.arguments(said))
+            choice = self._model.checked(self.arguments(said), chains_of(said), parts=self._parts)
         except InputError as error:
             line = self.line(said, str(error))
             raise RefusedError(422, line, field=field_in(line, NAMED)) from error
@@ -148,7 +157,9 @@ class Jobs:
     def order(self, row: sqlite3.Row, made: Sequence[int]) -> JobOrder:
         """For a worker."""
         folder = str(self._places.job(row["id"]))
-        return JobOrder(row["id"], tuple(self.arguments(json.loads(row["request"]))), folder, tuple(made))
+        said = json.loads(row["request"])
+        arguments, chains = tuple(self.arguments(said)), chains_of(said)
+        return JobOrder(row["id"], arguments, folder, tuple(made), chains, self._parts)
 
     def said_of(self, row: sqlite3.Row, line: str) -> str:
         """A worker's line about a job, as its owner may read it."""
@@ -201,6 +212,11 @@ class Jobs:
         self._places.throw_away(self._places.job(identity))
         self._places.forget_derived(identity)
         self._hub.wake(identity)
+
+
+def chains_of(said: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Of a request."""
+    return {field: said[field] for field in CHAINS if field in said}
 
 
 def require_bytes(connection: sqlite3.Connection, owner: str, more: int, limits: Limits) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import torch
 
 from restyler.command import DEFAULT_PEAK_DBTP
 from restyler.rendering import load_model, model_name
-from restyler.sample import parser
 from restyler.sample_choice import Choice
-from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, KNOBS, require_together
+from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, KNOBS
+from restyler.serving.chains import options_of, read_job_chains
 from restyler.takes import read_take
 from restyler.way_names import DEFAULT_WAY, WAYS
 
@@ -36,17 +37,21 @@ class ServedModel:
     def sample_rate_hz(self) -> int:
         return int(self._pipeline.codec.sample_rate)
 
-    def checked(self, arguments: Sequence[str]) -> Choice:
-        """What these arguments of `restyler sample` choose, everything checked as there.
+    def checked(
+        self, arguments: Sequence[str], chains: Mapping[str, Mapping[str, str]], *, parts: Sequence[str]
+    ) -> Choice:
+        """What these arguments of `restyler sample` choose, everything checked as there. chains, parts: as in a
+        `JobOrder`.
 
         Raises InputError for what that command refuses.
         """
-        options = parser().parse_args(arguments)
-        require_together(options)
-        choice = Choice(options, self._pipeline, options.takes, model=self.name) if not options.like else None
+        options = options_of(arguments, chains)
+        read = read_job_chains(chains, allowed=parts, sample_rate=self.sample_rate_hz)
+        make = partial(Choice, options, self._pipeline, options.takes, model=self.name, chains=read)
+        choice = make() if not options.like else None
         if choice is None:
             with self._one_at_a_time:  # takes are read whole
-                choice = Choice(options, self._pipeline, options.takes, model=self.name)
+                choice = make()
                 choice.mixes(read_take(options.takes[0], self.sample_rate_hz))  # whether one more step is kept
         return choice
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
-from restyler.sample_plan import KNOBS, MOST_REFERENCES
+from restyler.sample_plan import CHAINS, KNOBS, LONGEST_CHAIN, MOST_REFERENCES
 from restyler.serving import sample_fields
 
 LONGEST_NAME = 200
@@ -41,6 +41,20 @@ class ReferenceTake(Strict):
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
 
+def plain_file_name(text: str) -> str:
+    """Raises ValueError for a name that leads into another folder."""
+    if "/" in text or "\\" in text or text in (".", ".."):
+        raise ValueError("the name of a chain is that of a file, without its folder")
+    return text
+
+
+class ChainText(Strict):
+    """An effect chain, as `restyler sample` reads it from a file."""
+
+    yaml: Annotated[str, Field(min_length=1, max_length=LONGEST_CHAIN)]
+    name: Annotated[Name, Field(max_length=40), AfterValidator(plain_file_name)] = "chain.yaml"
+
+
 _SampleFields: Any = create_model("_SampleFields", __base__=Strict, **sample_fields.fields())
 
 
@@ -60,10 +74,15 @@ class JobRequest(_SampleFields):
         + ", ".join(f"{knob} ({control})" for knob, (control, _) in KNOBS.items()),
     )
 
+    before: ChainText | None = Field(default=None, description="an effect chain that the take goes through first")
+    after: ChainText | None = Field(default=None, description="an effect chain that each mix goes through")
+    reverb: ChainText | None = Field(default=None, description="buses of reverb and delay beside each mix")
+
     def said(self) -> dict[str, Any]:
         """What was given, as JSON holds it."""
         given: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        return given | {"take": self.take}
+        chains = {name: chain.model_dump() for name in CHAINS if (chain := getattr(self, name)) is not None}
+        return given | chains | {"take": self.take}
 
 
 class JobChange(Strict):

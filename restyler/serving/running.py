@@ -48,7 +48,14 @@ def serve(options: argparse.Namespace, limits: Limits) -> None:
         names = [options.host, "localhost", "127.0.0.1", "[::1]"]
         hosts = [f"{name}:{port}" for name in names] + (names if port == 80 else [])
         machine = (f"--device={options.device}", f"--batch={options.batch}")
-        service = Service(options.data.resolve(), executor, model=model, limits=limits, machine=machine)
+        service = Service(
+            options.data.resolve(),
+            executor,
+            model=model,
+            limits=limits,
+            machine=machine,
+            programs=options.allow_programs,
+        )
         key = fresh_key()
         application = app(
             service,

@@ -10,12 +10,11 @@ from pydantic import BeforeValidator, Field
 
 from restyler.command import Range
 from restyler.sample import parser
+from restyler.sample_plan import CHAINS
 
 # Not a job's: the service says these, or has its own way.
-ELSEWHERE = frozenset(
-    {"help", "takes", "out", "overwrite", "model", "batch", "device", "report", "timing", "before", "after"}
-)
-OWN = frozenset({"like", "reference", "control"})  # files and assignments: a job says them in its own way
+ELSEWHERE = frozenset({"help", "takes", "out", "overwrite", "model", "batch", "device", "report", "timing", "stems"})
+OWN = frozenset({"like", "reference", "control", *CHAINS})  # files and assignments: a job says them in its own way
 RENAMED = {"peak": "peak_dbtp"}  # fields carry their unit
 LONGEST_TEXT = 200
 
@@ -30,7 +29,7 @@ def options() -> Iterator[argparse.Action]:
 def field_names() -> dict[str, str]:
     """Of every option that a job has, without its --, the field's name."""
     plain = {name.removeprefix("--"): _field_name(action) for action in options() for name in action.option_strings}
-    return plain | {"like": "like", "reference": "reference", "control": "controls"}
+    return plain | {"like": "like", "reference": "reference", "control": "controls"} | {name: name for name in CHAINS}
 
 
 def fields() -> dict[str, Any]:

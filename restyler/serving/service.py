@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from restyler.serving import stored_jobs, stored_takes
+from restyler.serving.chains import allowed_parts
 from restyler.serving.dispatcher import Dispatcher
 from restyler.serving.executor import Executor
 from restyler.serving.hub import Hub
@@ -34,7 +35,8 @@ class Service:
     """Takes, jobs and their mixes under `data`, done by `executor`.
 
     model: folder of the model that executor's workers have. machine: arguments of `restyler sample` for each job that
-    say how it is done there, such as --batch. clock: seconds since 1970. Raises InputError for a folder that can't be
+    say how it is done there, such as --batch. programs: whether effect chains of jobs may have parts of FFmpeg and SoX.
+    clock: seconds since 1970. Raises InputError for a folder that can't be
     had or that another service has, and for one that holds no model.
     """
 
@@ -46,6 +48,7 @@ class Service:
         model: Path,
         limits: Limits | None = None,
         machine: tuple[str, ...] = (),
+        programs: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
@@ -59,7 +62,14 @@ class Service:
         self.takes = Takes(
             self.storage, self.places, self.limits, self.metrics, sample_rate_hz=self.model.sample_rate_hz
         )
-        self.jobs = Jobs(self.storage, self.places, self.limits, self.model, machine=[f"--model={model}", *machine])
+        self.jobs = Jobs(
+            self.storage,
+            self.places,
+            self.limits,
+            self.model,
+            machine=[f"--model={model}", *machine],
+            parts=allowed_parts(programs=programs),
+        )
         self.dispatcher = Dispatcher(
             self.storage,
             executor,

@@ -13,13 +13,13 @@ from typing import Any
 from audio.errors import InputError
 from audio.io import read, read_tags
 from audio.loudness import integrated_loudness_lufs, true_peak_db
+from audio.on_disk import kept_in
 from restyler.liked import styles_of
 from restyler.model_folder import BUNDLED
 from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import model_name
-from restyler.sample import parser
 from restyler.sample_choice import Choice
-from restyler.sample_plan import require_together
+from restyler.serving.chains import options_of, read_job_chains
 from restyler.serving.executor import Failed, Finished, JobOrder, MixDone, Progress, Report, Stopped
 from restyler.takes import Take, read_take
 
@@ -49,7 +49,8 @@ def run(
     reported, not made again. cancelled: asked at every piece of work.
     """
     try:
-        _make(order, pipeline, report, cancelled)
+        with kept_in(Path(order.folder)):
+            _make(order, pipeline, report, cancelled)
     except _CancelledError:
         report(Stopped(order.job))
     except InputError as error:
@@ -67,10 +68,10 @@ def _make(
     report: Callable[[Report], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    options = parser().parse_args(order.arguments)
-    require_together(options)
+    options = options_of(order.arguments, order.chains)
     (path,) = options.takes
-    choice = Choice(options, pipeline, [path], model=model_name(options.model or BUNDLED))
+    chains = read_job_chains(order.chains, allowed=order.parts, sample_rate=pipeline.codec.sample_rate)
+    choice = Choice(options, pipeline, [path], model=model_name(options.model or BUNDLED), chains=chains)
     count = choice.variations
     take = Take(path, tuple(mix_path(Path(order.folder), number) for number in range(count)))
     take_lufs = integrated_loudness_lufs(read_take(path, pipeline.codec.sample_rate))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -156,3 +158,65 @@ def test_a_program_that_fails_says_why_and_leaves_no_thread() -> None:
         running.finish()
     running.close()
     assert threading.active_count() == before
+
+
+def test_a_flood_without_an_end_of_line_takes_no_memory() -> None:
+    flood = "import sys\nfor _ in range(120): sys.stderr.write('x' * 1_000_000)\n" + COPY
+    running, fed = pipe(flood), np.ones((2, 1000), np.float32)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    np.testing.assert_array_equal(np.concatenate([running.feed(fed), running.finish()], axis=1), fed)
+    running.close()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kib < 60_000
+
+
+def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
+    """A grandchild that keeps the pipes open would be waited for for ever."""
+    child = f"import time, os; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    running = pipe(f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}])", patience_s=1.5)
+    with pytest.raises(InputError, match=r"no answer within 1\.5 s"):
+        running.finish()
+    running.close()
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+OWNER = """
+import sys, time
+import numpy as np
+from audio.external_process import Pipe
+running = Pipe([sys.executable, "-S", "-c", sys.argv[1]], name="part", channels=2, outputs=2)
+running.feed(np.zeros((2, 1000)))
+print(running.process.pid, flush=True)
+try:
+    running.finish()
+except KeyboardInterrupt:
+    running.close()
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_no_program_is_left_when_its_owner_ends(sign: signal.Signals) -> None:
+    """Ctrl-C reaches all of a terminal's group: the owner answers it, and the program has not failed before."""
+    code = "import sys, time\nwhile data := sys.stdin.buffer.read(8000): sys.stdout.buffer.write(data)\n"
+    slow = code + ("time.sleep(60)" if sign == signal.SIGINT else "")
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, slow], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert owner.stdout is not None
+    program = int(owner.stdout.readline())
+    os.killpg(owner.pid, sign)
+    assert owner.wait(20) == (130 if sign == signal.SIGINT else -9)
+    owner.stdout.close()
+    assert has_ended(program)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process that is no child of ours ends within a second or two."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" in status.read_text()  # ended, where nobody collects orphans

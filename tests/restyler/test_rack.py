@@ -173,3 +173,40 @@ def test_a_list_says_what_the_real_parts_declare(capsys: pytest.CaptureFixture[s
     assert "reverberance_percent: 0 … 100 % (default: 50)" in listed("sox", "reverb")
     assert "latency: measured by an impulse" in listed("ffmpeg", "superequalizer")
     assert main(["--list", "ffmpeg", "amovie"]) == 2
+
+
+def test_settings_are_lines_to_dial_in(
+    every_kind: Path, take: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every part with all that it is set to, as the file says it; what is drawn is said to be."""
+
+    def told(path: Path) -> list[str]:
+        with pytest.raises(SystemExit):
+            main(["--settings", str(path)])
+        return capsys.readouterr().out.splitlines()
+
+    lines = told(every_kind)
+    assert lines[0] == "all kinds, in the order of the sound, as drawn from seed 0" and len(lines) == 9
+    assert re.fullmatch(r" 1  High-pass +80 Hz, 12 dB/oct, Q 0\.71", lines[1])
+    assert "acompressor, threshold 0." in lines[2] and "ratio 3, link maximum" in lines[2]
+    assert "reverberance_percent 30 %" in lines[3] and "limit_db -6 dB" in lines[4]
+    assert "threshold -20 dB" in lines[5] and "ratio 3.0:1" in lines[6]
+    assert "room.wav" in lines[7] and "wet_db -20 dB" in lines[7] and lines[8].endswith("-6.0 dB")
+    fixed = chain(tmp_path, "gain: {gain_db: -3}", "reverb: {wet_db: -6}")
+    assert told(fixed)[0] == "only, in the order of the sound"  # its noise is no setting
+    assert main(["--settings", str(tmp_path / "none.yaml")]) == 2
+
+
+def test_no_file_of_the_chain_is_replaced(take: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, room = chain(tmp_path, "convolution: {impulse_response: room.wav, wet_db: -20}"), tmp_path / "room.wav"
+    before = room.read_bytes()
+    assert main([str(file), str(take), str(room), "--overwrite"]) == 2
+    assert "would replace a file of the chain" in capsys.readouterr().err and room.read_bytes() == before
+
+
+def test_a_tag_tells_chains_apart_by_their_recordings(take: Path, tmp_path: Path) -> None:
+    file = chain(tmp_path, "convolution: {impulse_response: room.wav, wet_db: -20}")
+    for name in ("one.wav", "two.wav"):
+        assert main([str(file), str(take), str(tmp_path / name)]) == 0
+        soundfile.write(tmp_path / "room.wav", 0.1 * np.eye(1, 9_000)[0], RATE_HZ)
+    assert read_tags(tmp_path / "one.wav")["rack"] != read_tags(tmp_path / "two.wav")["rack"]

@@ -54,6 +54,29 @@ def test_transfer_writes_the_mix_and_its_chain_which_renders_it_again(
 
 
 @pytest.mark.usefixtures("few_steps")
+def test_the_bar_advances_through_the_fit(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform], vocal_file: VocalFile, tmp_path: Path
+) -> None:
+    """By the steps of each mix's fit, beside all that is told of the model's own work."""
+    told: dict[str, list[tuple[int, int]]] = {}
+    for way in ("codec", "transfer"):
+        seen: list[tuple[int, int]] = []
+        paths = [tmp_path / f"{way}_{number}.wav" for number in range(2)]
+        options = {"way": way, "raw": vocal_file("raw.wav"), "guarded": False}
+        mixes = render(
+            pipeline, vocal(0.5, 48_000), pipeline.settings(), seeds=[0, 1], paths=paths, tags={},
+            progress=lambda *pieces, seen=seen: seen.append(pieces), **options,
+        )  # fmt: skip
+        assert len(list(mixes)) == 2
+        told[way] = seen
+    plain, fitted = told["codec"], told["transfer"]
+    assert [done for done, _ in fitted] == sorted(done for done, _ in fitted)
+    assert {total for _, total in fitted} == {plain[-1][1] + 2 * 2}
+    assert fitted[-1] == (plain[-1][1] + 4, plain[-1][1] + 4)
+    assert len(fitted) == len(plain) + 4
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_the_three_ways_differ_and_say_so(sample: Run, vocal_file: VocalFile, tmp_path: Path) -> None:
     take = vocal_file("take.wav")
     mixes = {}

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from audio.io import MAX_TAG_BYTES, read_tags, write
+from audio.encoding import MAX_TAG_BYTES
+from audio.io import read_tags, write
 from audio.waveform import Waveform
 from restyler.guards import WORDS, Verdict
 from restyler.model_folder import BUNDLED

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio.errors import InputError
 from restyler import remote, sample
 from restyler.remote_request import LOCAL, RENAMED, UPLOADED, request, wishes
+from restyler.sample_plan import CHAINS
 from restyler.serving import sample_fields
 from restyler.serving.requests import JobRequest
 
@@ -23,7 +25,7 @@ def options_of_a_job() -> list[argparse.Action]:
     return [
         action
         for action in sample.parser()._actions
-        if action.dest not in remote.HERE_ONLY | LOCAL | UPLOADED and action.dest != "control"
+        if action.dest not in remote.HERE_ONLY | LOCAL | UPLOADED | {"control", *CHAINS}
     ]
 
 
@@ -86,6 +88,19 @@ def test_controls_references_and_the_liked_mix_have_their_own_form() -> None:
         "like": {"job": "C" * 16, "mix": 3},
     }
     assert JobRequest(**found).said() == found
+
+
+def test_a_chain_is_sent_as_its_text_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "räume.yaml"
+    file.write_text("styles: {one: [{gain: {gain_db: -3}}]}  # ü", encoding="utf-8")
+    for name in CHAINS:
+        found = asked([f"--{name}", str(file)])
+        assert found == {"take": TAKE, name: {"name": "räume.yaml", "yaml": file.read_text(encoding="utf-8")}}
+        assert JobRequest(**found).said() == found
+    for content, told in ((b"#" * 8001, "up to 8000 signs"), (b"\xff", "not UTF-8 text"), (b"#" * 10**6, "8000|long")):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=told):
+            asked(["--after", str(file)])
 
 
 def test_what_is_not_asked_for_is_what_a_job_of_the_service_can_not_have() -> None:

@@ -1,0 +1,89 @@
+"""Effect chains that a job brings along as text: `before`, `after` and `reverb`, read as `restyler sample` reads files.
+
+A chain is checked before its job is accepted, and read again by the worker. Nobody who asks can name a file, table or
+plugin of the server; and programs (FFmpeg's filters, SoX's effects) only where the operator allows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audio.errors import InputError
+from audio.parts import PARTS, Step
+from restyler.chains import read_chains
+from restyler.rack_chain import latency_lines, rack_of
+from restyler.sample import parser
+from restyler.sample_choice import Chains
+from restyler.sample_plan import require_together
+from restyler.sends import sends_of
+
+BUILT_IN = tuple(name for name in PARTS if name != "convolution")  # which needs a recording
+PROGRAMS = ("ffmpeg", "sox")
+MOST_PARTS = 16
+MOST_DECAY_S = 30.0  # of all reverbs of a chain together: each holds its whole decay in memory
+DEEPEST = 20
+DECAY = "t60"  # in the names of the parameters that say how long a reverb decays
+
+
+def allowed_parts(*, programs: bool) -> tuple[str, ...]:
+    return (*BUILT_IN, *PROGRAMS) if programs else BUILT_IN
+
+
+def read_job_chains(chains: Mapping[str, Mapping[str, str]], *, allowed: Sequence[str], sample_rate: int) -> Chains:
+    """chains: by their fields, those that a job has, each with `name` and `yaml`.
+
+    Raises InputError that begins with the field that is to blame.
+    """
+    found: dict[str, Any] = {}
+    for field, chain in chains.items():
+        try:
+            _require_plain(chain["yaml"])
+            read = read_chains(Path(chain["name"]), text=chain["yaml"], allowed=allowed)
+            # What is played: values that are drawn are drawn from seed 0.
+            steps = [step for style in read.styles for step in read.draw(style, 0, key="", seed=0, is_test=False)]
+            _require_small(steps)
+            latency_lines(steps, sample_rate)
+            found[field] = sends_of(read, sample_rate=sample_rate) if field == "reverb" else rack_of(read)
+        except InputError as error:
+            raise InputError(f"{field}: {error}") from None
+    return Chains(**found)
+
+
+def _require_plain(text: str) -> None:
+    """Raises InputError for aliases, a few lines of which can stand for more than memory holds, and for brackets so
+    deep that reading them takes seconds."""
+    depth = 0
+    for sign in text:
+        depth += (sign in "[{") - (sign in "]}")
+        if depth > DEEPEST:
+            raise InputError(f"brackets lie up to {DEEPEST} deep here")
+    with contextlib.suppress(yaml.YAMLError):  # told better where it is read
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise InputError("aliases (*name) are not taken here")
+
+
+def _require_small(steps: Sequence[Step]) -> None:
+    if len(steps) > MOST_PARTS:
+        raise InputError(f"up to {MOST_PARTS} parts are played here, not {len(steps)}")
+    decays_s = [[float(value) for name, value in step.values.items() if DECAY in name] for step in steps]
+    in_all_s = sum(max(each, default=0.0) for each in decays_s)
+    if in_all_s > MOST_DECAY_S:
+        raise InputError(f"reverbs may decay for {MOST_DECAY_S:g} s together here, not {in_all_s:.1f} s")
+
+
+def options_of(arguments: Sequence[str], chains: Mapping[str, Any]) -> argparse.Namespace:
+    """A job's arguments as `restyler sample` reads them, its chains among them by their names, checked together.
+
+    Raises InputError for what excludes each other.
+    """
+    options = parser().parse_args(arguments)
+    for field, chain in chains.items():
+        setattr(options, field, Path(chain["name"]))
+    require_together(options)
+    return options
