@@ -55,6 +55,8 @@ def read_time_stamp(path: Path) -> TimeStamp | None:
 
 
 def _found(file: BinaryIO) -> TimeStamp | None:
+    whole = file.seek(0, os.SEEK_END)
+    file.seek(0)
     start = file.read(12)
     if start[:4] not in WAVES or start[8:] != b"WAVE":
         return None
@@ -77,7 +79,10 @@ def _found(file: BinaryIO) -> TimeStamp | None:
             if data_bytes is None:
                 break
             size = data_bytes
-        file.seek(begins + size + size % 2)
+        ends = begins + size + size % 2
+        if ends > whole:  # by its own word alone, or cut off: nothing follows
+            break
+        file.seek(ends)
     if not rate or len(bext) < TIMED_BYTES:
         return None
     told = BEXT.unpack(bext.ljust(BEXT.size, b"\0"))

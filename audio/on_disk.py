@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +34,7 @@ NUMBER_BYTES = 4
 _folder: ContextVar[tuple[Path, Path] | None] = ContextVar("folder of temporary files", default=None)
 # The process's maps by their address: which one a tensor, a view of it or an array of numpy's lies in, only that tells.
 _maps: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
+_maps_lock = threading.RLock()  # again where collecting garbage ends a tensor's life meanwhile
 
 
 @contextmanager
@@ -78,7 +80,8 @@ def empty(*shape: int, like: torch.Tensor | None = None) -> torch.Tensor:
             "(TMPDIR names another folder for them)"
         ) from None
     tensor = torch.frombuffer(mapped, dtype=torch.float32, count=count)
-    _maps[tensor.data_ptr()] = mapped  # the tensor holds it, and frees it
+    with _maps_lock:
+        _maps[tensor.data_ptr()] = mapped  # the tensor holds it, and frees it
     return tensor.view(shape)
 
 
@@ -108,7 +111,9 @@ def parts(*arrays: Array, size: int = PART_SAMPLES) -> Iterator[slice]:
 
 def _in_map(array: Array) -> mmap.mmap | None:
     address = array.data_ptr() if isinstance(array, torch.Tensor) else array.__array_interface__["data"][0]
-    for start, mapped in list(_maps.items()):
+    with _maps_lock:
+        maps = list(_maps.items())
+    for start, mapped in maps:
         if start <= address < start + len(mapped):
             return mapped
     return None

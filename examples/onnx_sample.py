@@ -36,16 +36,19 @@ class Model:
 
         try:
             self.facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            if self.facts["format"] != FORMAT:
+                raise ValueError(f"facts of format {self.facts['format']}, this example reads {FORMAT}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RefusedError(f"{folder}: no folder that `restyler export onnx` wrote: {error}") from None
-        if self.facts["format"] != FORMAT:
-            raise RefusedError(f"{folder}: facts of format {self.facts['format']}, this example reads {FORMAT}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # 0: as many as there are cores
-        self.sessions = {
-            name: onnxruntime.InferenceSession(folder / graph["file"], options, providers=["CPUExecutionProvider"])
-            for name, graph in self.facts["graphs"].items()
-        }
+        self.sessions = {}
+        for name, graph in self.facts["graphs"].items():
+            file = folder / graph["file"]
+            try:
+                self.sessions[name] = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's own have no base in common
+                raise RefusedError(f"{file}: cannot be loaded: {' '.join(str(error).split())}") from None
 
     def __call__(self, name: str, **inputs: np.ndarray) -> np.ndarray:
         return self.sessions[name].run(None, inputs)[0]
@@ -75,8 +78,7 @@ class Model:
         length, context = self.facts["codec"]["window_frames"], self.facts["codec"]["context_frames"]
         windows = []
         for start in range(0, frames, length):
-            stop = min(start + length, frames)
-            low = max(0, start - context)
+            low, stop = max(0, start - context), min(start + length, frames)
             windows.append((low, min(frames, stop + context), slice(start - low, stop - low)))
         return windows
 
@@ -84,15 +86,14 @@ class Model:
         """What the mix is told, as one vector [1 embed]. reference: latents of one, [1 latent frames]."""
         inputs: dict[str, np.ndarray] = {}
         if self.facts["styles"]:
-            index = -1 if style is None else self.facts["styles"].index(style)
-            inputs["style"] = np.array([index])
+            inputs["style"] = np.array([-1 if style is None else self.facts["styles"].index(style)])
         if self.facts["controls"]:
             row = [(controls.get(one["name"], math.nan) - one["mean"]) / one["std"] for one in self.facts["controls"]]
             inputs["controls"] = np.array([row], np.float32)
         frames = 0 if reference is None else reference.shape[2]
-        nothing = np.zeros((1, self.facts["latent_channels"], 1), np.float32)
-        inputs["reference"] = nothing if reference is None else reference
-        return self("conditioner", **inputs, reference_frames=np.array([frames]))
+        if reference is None:
+            reference = np.zeros((1, self.facts["latent_channels"], 1), np.float32)
+        return self("conditioner", **inputs, reference=reference, reference_frames=np.array([frames]))
 
     def sample(
         self, raw: np.ndarray, pooled: np.ndarray, noise: np.ndarray, grid: list[float], sigma: float, guidance: float
@@ -143,8 +144,7 @@ def windows(frames: int, window_frames: int, context_frames: int) -> list[tuple[
     rises = np.clip((np.arange(frames) + 0.5 - centres[:, None]) / fade + 0.5, 0, 1)
     edges = np.concatenate([np.ones((1, frames)), rises, np.zeros((1, frames))])
     weights = (edges[:-1] - edges[1:]).astype(np.float32)
-    stops = starts + window_frames
-    return [(a, b, weight[a:b]) for a, b, weight in zip(starts, stops, weights, strict=True)]
+    return [(a, a + window_frames, weight[a : a + window_frames]) for a, weight in zip(starts, weights, strict=True)]
 
 
 def loudness_lufs(waveform: np.ndarray, rate: int) -> float:
@@ -187,6 +187,8 @@ def read_levelled(file: Path, facts: dict) -> tuple[np.ndarray, float]:
             f"{file}: {samples.shape[1]} channels at {rate} Hz; this example takes one or two at "
             f"{facts['sample_rate_hz']} Hz (convert it: sox in.wav -r {facts['sample_rate_hz']} out.wav)"
         )
+    if not np.isfinite(samples).all():
+        raise RefusedError(f"{file}: some of its samples are no numbers")
     waveform = np.ascontiguousarray(np.broadcast_to(samples.T, (2, len(samples))))
     loudness = loudness_lufs(waveform, rate) if len(samples) else -math.inf
     if loudness == -math.inf:
@@ -208,6 +210,12 @@ def write(file: Path, waveform: np.ndarray, rate: int) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def natural(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("model", type=Path, metavar="ONNX", help="folder that `restyler export onnx` wrote")
@@ -219,13 +227,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", metavar="N", help="solver steps; those of facts.json")
     parser.add_argument("--sigma", type=float, metavar="S", help="how freely mixes may differ (default: the model's)")
     parser.add_argument("--guidance", type=float, metavar="G", help="how far to exaggerate (default: the model's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="of the noise (default 0)")
     parser.add_argument("--noise", type=Path, metavar="FILE", help=".npy of the noise instead, [latent frames]")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of ONNX Runtime (default: all cores)")
+    parser.add_argument("--threads", type=natural, default=0, metavar="N", help="of ONNX Runtime; 0: all cores")
     return parser.parse_args()
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.mix.suffix.lower() != ".wav":
+        raise RefusedError(f"{options.mix}: a mix is a .wav file")
+    if options.mix.resolve() in [heard.resolve() for heard in (options.take, options.reference) if heard]:
+        raise RefusedError(f"{options.mix}: a mix would take the place of what is heard")
     model = Model(options.model, options.threads)
     facts = model.facts
     if facts["solver"] not in ("euler", "heun"):
@@ -250,9 +262,8 @@ def run(options: argparse.Namespace) -> None:
     bridge, sigma = facts["path"]["kind"] == "bridge", options.sigma
     if sigma is not None and not (bridge and 0 <= sigma <= facts["path"]["sigma_max"]):
         raise RefusedError(f"--sigma is from 0 to {facts['path'].get('sigma_max', 0):g}, where the path is a bridge")
-    guidance = options.guidance
-    if guidance is None:
-        guidance = facts["reference_guidance" if options.reference else "guidance"]
+    usual = facts["reference_guidance" if options.reference else "guidance"]
+    guidance = usual if options.guidance is None else options.guidance
     if not 0 <= guidance <= 20:
         raise RefusedError(f"--guidance is from 0 to 20, not {guidance:g}")
     sigma = facts["sigma"] if sigma is None else sigma
@@ -263,21 +274,21 @@ def run(options: argparse.Namespace) -> None:
             noise = np.load(options.noise)
         except (OSError, ValueError, EOFError) as error:
             raise RefusedError(f"{options.noise}: cannot be read: {error}") from None
-        if noise.shape != raw.shape[1:]:
-            raise RefusedError(f"{options.noise}: {list(raw.shape[1:])} is needed, not {list(noise.shape)}")
+        real = isinstance(noise, np.ndarray) and noise.dtype.kind == "f" and np.isfinite(noise).all()
+        if not real or noise.shape != raw.shape[1:]:
+            raise RefusedError(f"{options.noise}: an array {list(raw.shape[1:])} of finite real numbers is needed")
         noise = noise.astype(np.float32)[None]
     else:
         noise = np.random.default_rng(options.seed).standard_normal(raw.shape, np.float32)
     reference = model.encode(read_levelled(options.reference, facts)[0]) if options.reference else None
     pooled = model.told(options.style, controls, reference)
-    grid = facts["grids"][steps]
-    mix = model.decode(model.sample(raw, pooled, noise, grid, sigma, guidance), take.shape[1])
+    mix = model.decode(model.sample(raw, pooled, noise, facts["grids"][steps], sigma, guidance), take.shape[1])
     gain = 10 ** ((loudness - loudness_lufs(mix, facts["sample_rate_hz"])) / 20)
     limited = gain * np.abs(mix).max() > PEAK
     mix *= np.float32(PEAK / np.abs(mix).max() if limited else gain)
     write(options.mix, mix, facts["sample_rate_hz"])
-    note = ", held to -1 dBFS" if limited else ""
-    print(f"{options.mix}  {loudness_lufs(mix, facts['sample_rate_hz']):.1f} LUFS{note}")
+    held = ", held to -1 dBFS" if limited else ""
+    print(f"{options.mix}  {loudness_lufs(mix, facts['sample_rate_hz']):.1f} LUFS{held}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m restyler.bench_live`: the live student's latency and speed, and how near it comes to the sampler."""
+"""`python -m restyler.bench_live`: the live student's latency, speed, nearness to the sampler, and knobs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from audio.features import measure
+from audio.loudness import integrated_loudness_lufs
 from audio.waveform import Waveform
 from restyler.command import Parser, command, integer, shown
 from restyler.metrics import spectral_distance
-from restyler.student.data import read_held_out
+from restyler.student.data import StudentPair, read_held_out
 from restyler.student.files import BUNDLED_STUDENT, Student, load_student
 from restyler.student.spectra import SAMPLE_RATE_HZ
 from restyler.student.streaming import StreamingStudent
@@ -21,13 +24,17 @@ from restyler.student.streaming import StreamingStudent
 BLOCKS = (64, 128, 512, 2048)
 IMPULSE_SAMPLES = 3 * SAMPLE_RATE_HZ
 MIDDLE = (0.5, 0.5, 0.5)
+PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
+KNOB_TAKES = 6  # at most: the knobs are turned on so many of the held-out takes
+MEASURED = ("brightness_db", "space_db", "width_db", "loudness_lu")
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m restyler.bench_live",
-        description="Latency, speed on one core, and, with --pairs, the distance to the sampler's mixes.",
+        description="Latency, speed on one core, and, with --pairs, the distance to the sampler's mixes "
+        "and what each knob turns.",
     )
     parser.add_argument(
         "--student", type=Path, default=BUNDLED_STUDENT, metavar="DIR", help="the bundled one if not given"
@@ -44,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         factor = real_time_factor(streaming, block, options.seconds)
         print(f"  blocks of {block:>4}   real-time factor {factor:.3f}", flush=True)
     if options.pairs:
-        print_distances(student, options.pairs)
+        pairs = read_held_out(options.pairs, student.styles)
+        print_distances(student, pairs)
+        print_knobs(student, [pair.take for pair in pairs[:: -(-len(pairs) // KNOB_TAKES)]])
     return 0
 
 
@@ -78,10 +87,10 @@ def real_time_factor(
 
 
 @torch.no_grad()
-def print_distances(student: Student, folder: Path) -> None:
+def print_distances(student: Student, pairs: Sequence[StudentPair]) -> None:
     """Of student and raw take to the sampler's mix, at equal loudness, over pairs that nothing was trained on."""
     rows: dict[str, list[tuple[float, float]]] = {"raw take": [], "student": []}
-    for pair in read_held_out(folder, student.styles):
+    for pair in pairs:
         take, mix = (torch.from_numpy(side).float() / 32767 for side in (pair.take, pair.mix))
         ours = student.network(take[None], torch.from_numpy(pair.knobs)[None])[0]
         for name, side in (("raw take", take.expand(2, -1)), ("student", ours)):
@@ -93,6 +102,36 @@ def print_distances(student: Student, folder: Path) -> None:
         lr, ms = zip(*found, strict=True)
         print(f"  {name:<46} {statistics.mean(lr):10.3f} {statistics.median(ms):15.3f}")
     print(f"  the student is nearer (MSS_lr) in {nearer} of {len(rows['student'])}")
+
+
+@torch.no_grad()
+def print_knobs(student: Student, takes: Sequence[np.ndarray]) -> None:
+    """Means over the takes, int16 [samples] each, of what the mix has more of than its take: a knob from end to end,
+    the others in the middle."""
+    plain = [_measured(torch.from_numpy(take).float().expand(2, -1) / 32767) for take in takes]
+    print(f"\nmix less take, mean of {len(takes)} held-out takes" + "".join(f"{name:>16}" for name in MEASURED))
+    last = max(1, len(student.styles) - 1)
+    places: dict[str, list[tuple[str, float]]] = {
+        name: [(f"{place:g}", place) for place in PLACES] for name in ("brightness", "space")
+    }
+    places["style"] = [(style, number / last) for number, style in enumerate(student.styles)]
+    for position, (knob, steps) in enumerate(places.items()):
+        for label, place in steps:
+            knobs = torch.tensor([MIDDLE])
+            knobs[0, position] = place
+            mixes = (student.network(torch.from_numpy(take).float()[None] / 32767, knobs)[0] for take in takes)
+            more = [
+                [mix[name] - take[name] for name in MEASURED]
+                for mix, take in zip(map(_measured, mixes), plain, strict=True)
+            ]
+            means = "".join(f"{statistics.mean(column):16.2f}" for column in zip(*more, strict=True))
+            print(f"  {f'{knob} {label}':<41}{means}", flush=True)
+
+
+def _measured(sound: torch.Tensor) -> dict[str, float]:
+    """sound [2 samples]; MEASURED of it."""
+    waveform = Waveform(sound, SAMPLE_RATE_HZ)
+    return dict(measure(waveform)) | {"loudness_lu": integrated_loudness_lufs(waveform)}
 
 
 if __name__ == "__main__":

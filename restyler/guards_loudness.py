@@ -24,6 +24,7 @@ QUIETEST_LU = -20.0  # under the mean of all: what lies lower does not count (EB
 STEEPEST_SLOPE = -1.0  # dB of the difference for each dB of the take: a limiter
 LEAST_COUNTED_STEPS = 10
 SLOPE_EVERY_STEPS = 10  # neighbours share most of their window
+SLOPE_MOST_STEPS = 300  # that the line is laid through: every pair of them has a slope
 SMOOTHING_S = 2.0
 ROUNDS = 12  # a gain is spread over windows of 3 s, so that it takes some to reach the bound
 LEAST_POWER = 1e-12
@@ -67,7 +68,8 @@ def trajectories(take_powers: np.ndarray, mix_powers: np.ndarray) -> Trajectorie
     difference = mix - take
     if np.count_nonzero(counted) < LEAST_COUNTED_STEPS:
         return Trajectories(take, mix, np.zeros(len(take)), np.zeros(len(take), bool), 0.0)
-    some, apart = take[counted][::SLOPE_EVERY_STEPS], difference[counted][::SLOPE_EVERY_STEPS]
+    every = max(SLOPE_EVERY_STEPS, -(-np.count_nonzero(counted) // SLOPE_MOST_STEPS))
+    some, apart = take[counted][::every], difference[counted][::every]
     slope = float(np.clip(theilslopes(apart, some)[0], STEEPEST_SLOPE, 0)) if np.ptp(some) > 0 else 0.0
     beside = difference - slope * take
     return Trajectories(take, mix, beside - np.median(beside[counted]), counted, slope)

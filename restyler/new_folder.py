@@ -23,6 +23,12 @@ def require_free(out: Path) -> None:
         raise InputError(f"{shown(out)}: cannot be read: {error.strerror}") from None
 
 
+def require_outside(out: Path, model: Path) -> None:
+    """Raises InputError where `out` would lie in the folder of a model, which takes no file that isn't its own."""
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(model)):
+        raise InputError(f"{shown(out)}: lies in the model {shown(model)}, which it would damage; choose another one")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """An empty hidden folder beside `out` to write into; it gets the name `out` in the end, and is gone where the block

@@ -18,7 +18,8 @@ from audio.parts_kinds import unknown
 from audio.parts_stages import BLOCK_FRAMES, stream
 from audio.waveform import Waveform
 from restyler.chain_files import identified
-from restyler.chains import PRESET_TABLE, Chains, read_chains
+from restyler.chain_reader import PRESET_TABLE
+from restyler.chains import Chains, read_chains
 from restyler.command import QUIETEST_LUFS, shown
 
 LONGEST_NAME_BYTES = 42  # as JSON, with its quotes
@@ -66,10 +67,15 @@ def rack_of(chains: Chains, *, style: str | None = None, seed: int = 0) -> Rack:
 
 def require_short_name(path: Path) -> None:
     """Raises InputError for a file whose name would take more of a comment than is kept for it."""
-    if len(json.dumps(path.name)) > LONGEST_NAME_BYTES:
+    if not fits_comments(path.name):
         raise InputError(
             f"{shown(path)}: a name of at most {LONGEST_NAME_BYTES - 2} bytes fits into comments; rename it"
         )
+
+
+def fits_comments(name: str) -> bool:
+    """Whether a name takes no more of a comment than is kept for one."""
+    return len(json.dumps(name)) <= LONGEST_NAME_BYTES
 
 
 def tag_of(path: Path, steps: Sequence[Step], files: Mapping[str, str]) -> str:

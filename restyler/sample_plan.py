@@ -24,6 +24,7 @@ MOST_REFERENCE_BYTES = 450  # of their names in a file's comment
 CHAINS = ("before", "after", "reverb")  # options that name effect chains
 LONGEST_CHAIN = 8000  # of the text of one that is sent to a service
 CHAIN_TAG_BYTES = 70  # fewer for each of those, whose tags need that much
+STEM_TAG_BYTES = 55  # fewer with stems, which say their names
 # What a mix that one likes was told stands in its file.
 FIXED_BY_LIKE = ("style", "control", "guidance", "sigma", "spread", "steps", "between", *KNOBS)
 FIXED_BY_BETWEEN = ("variations", "seed")
@@ -63,7 +64,7 @@ def require_together(options: argparse.Namespace) -> None:
         raise InputError(f"--reference: up to {MOST_REFERENCES} files, not {len(options.reference)}")
     names = len(json.dumps(references_text(options.reference)))
     chains = sum(vars(options).get(name) is not None for name in CHAINS)
-    most = MOST_REFERENCE_BYTES - CHAIN_TAG_BYTES * chains
+    most = MOST_REFERENCE_BYTES - CHAIN_TAG_BYTES * chains - STEM_TAG_BYTES * bool(vars(options).get("stems"))
     if names > most:
         raise InputError(f"--reference: the names take {names} bytes of a mix's comment, {most} are kept for them")
 

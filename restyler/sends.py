@@ -17,7 +17,7 @@ from audio.parts import Step
 from audio.waveform import Waveform
 from restyler.chains import Chains, read_chains
 from restyler.command import shown
-from restyler.rack_chain import latency_lines, played, require_short_name, tag_of
+from restyler.rack_chain import fits_comments, latency_lines, played, require_short_name, tag_of
 from restyler.settings import SamplingDefaults
 from restyler.stems import DRY
 
@@ -53,6 +53,8 @@ def sends_of(chains: Chains, *, sample_rate: int) -> Sends:
     for name in chains.styles:
         if name.casefold() == DRY:
             raise InputError(f"{shown(path)}: no bus is called {name}: that is the mix without them")
+        if not fits_comments(name):
+            raise InputError(f"{shown(path)}: style «{name}»: its name as a bus takes at most 40 bytes of a comment")
         steps = chains.draw(name, 0, key="", seed=0, is_test=False)
         if any(step.name == WHOLE_CHAIN for step in steps):
             raise InputError(f"{shown(path)}: style «{name}»: {WHOLE_CHAIN} is a whole mix, no bus has one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from argparse import Namespace
@@ -65,13 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _watcher(options: Namespace, out: Path) -> Callable[[], bool]:
     from tqdm import tqdm
 
+    from audio.errors import InputError
     from restyler.model_folder import BUNDLED
     from restyler.progress import progress_bar
     from restyler.rendering import load_model, model_name
     from restyler.sample_choice import Choice
     from restyler.stems import require_no_stems, suffixes
     from restyler.takes import Take, made_folders, plan, read_take
-    from restyler.watch_folder import Watcher
+    from restyler.watch_folder import Watcher, is_mix
     from restyler.watch_record import Record
     from restyler.ways import companions, require_no_chain, require_raw_names
 
@@ -87,6 +89,8 @@ def _watcher(options: Namespace, out: Path) -> Callable[[], bool]:
         sys.stdout.flush()  # who reads it through a pipe waits for it
 
     def planned(path: Path, known: bool) -> Take:
+        if os.path.realpath(out / path.stem) == os.path.realpath(options.folder):
+            raise InputError(f"{shown(path)}: its mixes would go among the takes; use another --out")
         may = options.overwrite or known
         (take,) = plan(
             [path],
@@ -99,6 +103,10 @@ def _watcher(options: Namespace, out: Path) -> Callable[[], bool]:
         if not may:
             require_no_chain(take.mixes)
             require_no_stems(take.mixes)
+        elif not options.overwrite:  # what was put there since is not ours to replace
+            for mix in filter(os.path.isfile, take.mixes):
+                if not is_mix(mix):
+                    raise InputError(f"{shown(mix)}: already exists, and is no mix; use another --out, or --overwrite")
         require_raw_names(choice.way, [path])
         return take
 

@@ -94,11 +94,11 @@ class Watcher:
     def _take(self, name: str, signature: Signature) -> None:
         path = self._folder / name
         try:
-            if _is_mix(path):
+            if is_mix(path):
                 raise InputError(f"{shown(path)}: a mix that this project made; no take")
             self._check(path)
         except InputError as error:
-            if self._clock() - self._waiting[name].since_s >= GIVEN_UP_S or _is_mix(path):
+            if self._clock() - self._waiting[name].since_s >= GIVEN_UP_S or is_mix(path):
                 self._tell(name, signature, error)
             return
         try:
@@ -141,7 +141,7 @@ class Watcher:
         self._record.keep(name, replace(entry, done=True))
 
 
-def _is_mix(path: Path) -> bool:
+def is_mix(path: Path) -> bool:
     """Whether a file says that it is a mix, or a stem of one."""
     try:
         return {"seed", "take", "model"} <= read_tags(path).keys()

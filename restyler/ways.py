@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from audio import on_disk
 from audio.errors import InputError
 from audio.io import write_text_atomic
 from audio.loudness import gain_to
@@ -20,7 +21,7 @@ from audio.waveform import Waveform
 from restyler.chain_files import require_utf8
 from restyler.chain_settings import HEADER, Rendered, settings_text
 from restyler.command import shown
-from restyler.encoded import EncodedTake
+from restyler.encoded import EncodedTake, levelled
 from restyler.pipeline import VocalRestylePipeline
 from restyler.render_residual import put_back
 from restyler.stems import of_chain
@@ -83,20 +84,26 @@ class Way:
             put_back(*(each.samples.numpy() for each in (mix, self.take, self.decoded)))
             return Made(mix)
         gain = gain_to(self.take, HEARD_LUFS)
-        heard = Waveform(self.take.samples * gain, self.take.sample_rate)
+        heard = levelled(self.take, gain, 0)
         dry, wet = self._dry(), mix
         if not self.encoded:  # lifted before it is measured: in a quiet mix the gate at −70 LUFS would cut
-            dry, wet = (Waveform(each.samples * gain, each.sample_rate) for each in (dry, wet))
+            dry, wet = (levelled(each, gain, 0) for each in (dry, wet))
         steps = fit_chain(dry, wet, seed=seed % SEED_LIMIT, steps=fit.STEPS, progress=progress)
+        on_disk.let_go(dry.samples, wet.samples)
         stems = of_chain(heard, steps) if self.stems else {}
         return Made(render_chain(heard, steps), steps, 20 * math.log10(gain) + self.lift_db, stems)
 
     def _dry(self) -> Waveform:
         """What the codec leaves of the take; of a mono take in mono, or a width would be fitted to the codec's errors
         that does nothing to the take."""
-        if not torch.equal(self.take.samples[0], self.take.samples[1]):
+        left, right = self.take.samples
+        if not all(torch.equal(left[part], right[part]) for part in on_disk.parts(left)):
             return self.decoded
-        return Waveform(self.decoded.samples.mean(dim=0, keepdim=True), self.take.sample_rate)
+        decoded = self.decoded.samples
+        middle = on_disk.empty(1, decoded.shape[1], like=decoded)
+        for part in on_disk.parts(middle, decoded):
+            torch.mean(decoded[:, part], dim=0, keepdim=True, out=middle[:, part])
+        return Waveform(middle, self.take.sample_rate)
 
 
 @torch.no_grad()

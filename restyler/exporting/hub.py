@@ -46,11 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from audio.io import write_text_atomic
     from restyler.exporting.hub_card import hub_card, plain_card, split_card
     from restyler.model_folder import BUNDLED, listed_files, write_manifest
-    from restyler.new_folder import new_folder, require_free
+    from restyler.new_folder import new_folder, require_free, require_outside
     from restyler.rendering import load_model
 
-    require_free(options.out)
     folder: Path = options.model or BUNDLED
+    require_free(options.out)
+    require_outside(options.out, folder)
     pipeline = load_model(folder, "cpu")
     files = listed_files(folder)
     if options.card:
@@ -115,7 +116,7 @@ def _text(file: Path) -> str:
     from audio.errors import InputError
 
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # a mark of byte order would hide the front matter
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise InputError(f"{shown(file)}: cannot be read: {reason}") from None

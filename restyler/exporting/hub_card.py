@@ -29,7 +29,7 @@ def split_card(card: str, name: str) -> tuple[dict[str, Any], str]:
         raise InputError(f"{name}: its front matter has no end (a line {FENCE})")
     try:
         fields = yaml.safe_load("\n".join(lines[: ends[0]])) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         (reason, *_) = str(error).splitlines()
         raise InputError(f"{name}: its front matter is no YAML: {reason}") from None
     if not isinstance(fields, dict):

@@ -56,7 +56,7 @@ class NeutoneStudent(WaveformToWaveformBase):
         told = {
             "strength": ("0 is the take itself, 1 the whole mix", 1.0),
             "brightness": ("4 to 16 kHz against the middle; 0.5 is usual for the style", 0.5),
-            "space": ("how high the level stays after a sound; 0.5 is usual for the style", 0.5),
+            "space": ("how high the level stays after a sound, by little; 0.5 is usual for the style", 0.5),
             "style": (f"from {styles[0]} (0) to {styles[-1]} (1)" if styles else "none were learned", 0.5),
         }
         return [ContinuousNeutoneParameter(name, what, default) for name, (what, default) in told.items()]

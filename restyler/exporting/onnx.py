@@ -32,12 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.exporting.graphs import graphs
     from restyler.exporting.onnx_graphs import difference, require_onnx, require_same, write_graph
     from restyler.model_folder import BUNDLED
-    from restyler.new_folder import new_folder, require_free
+    from restyler.new_folder import new_folder, require_free, require_outside
     from restyler.rendering import load_model, model_name
 
     require_onnx()
-    require_free(options.out)
     folder = options.model or BUNDLED
+    require_free(options.out)
+    require_outside(options.out, folder)
     pipeline = load_model(folder, "cpu")
     parts, found = graphs(pipeline), []
     with new_folder(options.out) as fresh:

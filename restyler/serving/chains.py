@@ -28,6 +28,15 @@ PROGRAMS = ("ffmpeg", "sox")
 MOST_PARTS = 16
 MOST_DECAY_S = 30.0  # of all reverbs of a chain together: each holds its whole decay in memory
 DEEPEST = 20
+MOST_ECHOES = 2000  # a second, of all ping-pong delays of a chain together: each echo is a step of its own
+ECHO_MS = {"ping_pong_delay": "time_ms", "vocal_chain": "delay_time_ms"}  # in what parameter a part says the time
+BEGINS = (
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+)
+ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 DECAY = "t60"  # in the names of the parameters that say how long a reverb decays
 
 
@@ -56,16 +65,16 @@ def read_job_chains(chains: Mapping[str, Mapping[str, str]], *, allowed: Sequenc
 
 
 def _require_plain(text: str) -> None:
-    """Raises InputError for aliases, a few lines of which can stand for more than memory holds, and for brackets so
-    deep that reading them takes seconds."""
+    """Raises InputError for aliases, a few lines of which can stand for more than memory holds, and for lists within
+    lists so deep that reading them takes seconds."""
     depth = 0
-    for sign in text:
-        depth += (sign in "[{") - (sign in "]}")
-        if depth > DEEPEST:
-            raise InputError(f"brackets lie up to {DEEPEST} deep here")
     with contextlib.suppress(yaml.YAMLError):  # told better where it is read
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise InputError("aliases (*name) are not taken here")
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise InputError("aliases (*name) are not taken here")
+            depth += isinstance(token, BEGINS) - isinstance(token, ENDS)
+            if depth > DEEPEST:
+                raise InputError(f"lists and mappings lie up to {DEEPEST} deep here")
 
 
 def _require_small(steps: Sequence[Step]) -> None:
@@ -75,6 +84,9 @@ def _require_small(steps: Sequence[Step]) -> None:
     in_all_s = sum(max(each, default=0.0) for each in decays_s)
     if in_all_s > MOST_DECAY_S:
         raise InputError(f"reverbs may decay for {MOST_DECAY_S:g} s together here, not {in_all_s:.1f} s")
+    echoes = sum(1000 / float(step.values[ECHO_MS[step.name]]) for step in steps if step.name in ECHO_MS)
+    if echoes > MOST_ECHOES:
+        raise InputError(f"ping-pong delays may give {MOST_ECHOES} echoes a second together here, not {echoes:.0f}")
 
 
 def options_of(arguments: Sequence[str], chains: Mapping[str, Any]) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from audio.errors import InputError
 from audio.io import read
 from restyler.command import shown
 from restyler.student.distilling import DISTILLATION, read_rows
+from restyler.student.knobs import KNOBS
 from restyler.student.spectra import SAMPLE_RATE_HZ
 
 LOUDEST_TRIES = 4  # a crop without sound teaches nothing: so many are drawn before one is taken as it is
@@ -83,7 +84,7 @@ def _facts(folder: Path) -> tuple[list[str], str]:
 
 def _pair(folder: Path, row: dict) -> StudentPair:
     take, mix = read(folder / row["raw"]), read(folder / row["mix"])
-    knobs = np.array([row["knobs"][name] for name in ("brightness", "space", "style")], np.float32)
+    knobs = np.array([row["knobs"][name] for name in KNOBS], np.float32)
     wrong = take.sample_rate != SAMPLE_RATE_HZ or mix.sample_rate != SAMPLE_RATE_HZ
     if wrong or take.samples.shape[1] != mix.samples.shape[1] or mix.samples.shape[0] != 2:
         raise InputError(f"{shown(folder / row['mix'])}: not a stereo mix at 48 kHz in time with its take")

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.phrases import find_recordings, plan_phrases
     from restyler.rendering import load_model, model_name
     from restyler.seeds import generator
-    from restyler.student.distilling import DISTILLATION, PAIRS, claim, distilled, held_out_singers, read_rows
+    from restyler.student.distilling import DISTILLATION, appended, claim, distilled, held_out_singers, read_rows
     from restyler.student.knobs import CONTROLS, Knobs, ordered_styles
     from restyler.takes import refuse_foreign
 
@@ -68,15 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = {
         "model": model_name(folder),
         "styles": styles,
-        "recordings": sorted(each.digest for each in recordings),
+        "recordings": [f"{each.digest} {each.singer}/{each.path.stem}" for each in recordings],  # what the plan is of
         "held_out": sorted(held_out),
         "test_only": options.test_only,
         "passes": options.passes,
         "seed": options.seed,
     }
     claim(options.out, facts)
-    done = {row["key"] for row in read_rows(options.out)} if (options.out / PAIRS).exists() else set()
-    with (options.out / PAIRS).open("a", encoding="utf-8") as sink:
+    with appended(options.out) as sink:
+        done = {row["key"] for row in read_rows(options.out)}
         for number in tqdm(order[: options.limit], unit="pair", desc="distil"):
             phrase = phrases[number]
             if phrase.key in done:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             row = distilled(pipeline, phrase, knobs, styles, seed=seed, out=options.out)
             if row is not None:
                 row["split"] = split
-                sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+                sink.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
                 sink.flush()
     print(f"{len(read_rows(options.out))} pairs in {shown(options.out)}")
     return 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -18,7 +20,7 @@ from restyler.pairs import split_of
 from restyler.phrases import Phrase, Recording, read_phrase
 from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import render
-from restyler.student.knobs import Knobs, as_row
+from restyler.student.knobs import KNOBS, Knobs, as_row
 from restyler.way_names import RESIDUAL
 
 DISTILLATION, PAIRS = "distillation.json", "pairs.jsonl"
@@ -83,8 +85,23 @@ def claim(out: Path, facts: dict[str, Any]) -> None:
     io.write_text_atomic(kept, wanted)
 
 
+@contextmanager
+def appended(out: Path) -> Iterator[BinaryIO]:
+    """The manifest, to append lines to; a last line that was cut off is removed.
+
+    Raises InputError where another process has it: both would make the same pairs.
+    """
+    with (out / PAIRS).open("ab") as sink:
+        try:
+            fcntl.flock(sink, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{shown(out)}: another `restyler distil` is at work there") from error
+        sink.truncate((out / PAIRS).read_bytes().rfind(b"\n") + 1)
+        yield sink
+
+
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the manifest; a last line that was cut off counts for nothing, and is removed.
+    """The rows of the manifest; a last line that was cut off counts for nothing.
 
     Raises InputError for a folder without one, and for a damaged line.
     """
@@ -95,12 +112,11 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         raise InputError(f"{shown(path)}: cannot be read: {error.strerror}; `restyler distil` makes it") from None
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
-        io.write_bytes_atomic(path, b"".join(lines))
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            _ = row["key"], row["raw"], row["mix"], row["split"], {**row["knobs"]}
+            _ = row["key"], row["raw"], row["mix"], row["split"], [float(row["knobs"][name]) for name in KNOBS]
         except (ValueError, TypeError, KeyError):
             raise InputError(f"{shown(path)}, line {number}: not a pair that `restyler distil` made") from None
         rows.append(row)

@@ -12,6 +12,7 @@ from restyler.telling import Told
 
 REACH_STD = 2.0  # standard deviations of the training pairs from the middle of a knob to its end
 CONTROLS = ("brightness_db", "space_db")
+KNOBS = ("brightness", "space", "style")  # in the order in which the network is given them
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,4 @@ def ordered_styles(styles: Sequence[str], defaults: SamplingDefaults) -> list[st
 
 def as_row(knobs: Knobs) -> Mapping[str, float]:
     """For a manifest."""
-    return {"brightness": knobs.brightness, "space": knobs.space, "style": knobs.style}
+    return {name: getattr(knobs, name) for name in KNOBS}

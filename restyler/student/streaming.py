@@ -11,6 +11,8 @@ from restyler.student.network import FLOOR_DB, StudentNetwork
 from restyler.student.spectra import BINS, HOP_SAMPLES, LATENCY_SAMPLES, WINDOW_SAMPLES
 
 REFRESH_FRAMES = 8  # knobs are looked at so often, every 80 ms: a room takes a while to be made
+QUIETEST = 1e-10  # −200 dB: what is softer is silence to the network, for subnormal numbers take five times as long
+LOUDEST = 100.0  # 40 dB above full scale: what is beyond is a fault of the host, and would be remembered for long
 
 
 class StreamingStudent(nn.Module):
@@ -35,6 +37,7 @@ class StreamingStudent(nn.Module):
         super().__init__()
         self.network = network
         self.hop, self.window, self.latency = HOP_SAMPLES, WINDOW_SAMPLES, LATENCY_SAMPLES
+        self.quietest, self.loudest = QUIETEST, LOUDEST
         self.taps = network.room_frames
         self.floor_db, self.refresh = float(FLOOR_DB), REFRESH_FRAMES
         for name, shape in {
@@ -77,10 +80,18 @@ class StreamingStudent(nn.Module):
 
         A strength that is not that of the last block is reached by its end, so that turning it doesn't click. At 0 the
         take comes out as it went in.
+
+        A plugin can't refuse what a host gives it, and must not remember it for ever: samples that are not finite or
+        beyond LOUDEST are heard as silence; knobs and strength beyond 0 … 1 are at that end, those that are no number
+        are in the middle and at 0.
         """
+        block = torch.where(block.abs() <= self.loudest, block, torch.zeros_like(block))
+        knobs = torch.nan_to_num(knobs, 0.5).clamp(0.0, 1.0)
+        strength = torch.nan_to_num(strength, 0.0).clamp(0.0, 1.0)
         if not self.begun:
             self.strength = strength
-        incoming = torch.cat([self.waiting, block], dim=1)
+        audible = torch.where(block.abs() >= self.quietest, block, torch.zeros_like(block))
+        incoming = torch.cat([self.waiting, audible], dim=1)
         count = incoming.shape[1] // self.hop
         for number in range(count):
             piece = incoming[:, number * self.hop : (number + 1) * self.hop]

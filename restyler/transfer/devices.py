@@ -96,7 +96,7 @@ def _late(time_ms: torch.Tensor, samples: int, sample_rate: int) -> torch.Tensor
     return torch.complex(torch.cos(angle), torch.sin(angle))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # excerpts of short takes are as long as these: as many lengths as takes
 def _omega(samples: int) -> torch.Tensor:
     return torch.arange(samples // 2 + 1) * (2 * math.pi / samples)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from audio import on_disk
+
 BODY_S = 2.0
 CONTEXT_S = 1.2  # of the take before a body, so that compressor, delay and reverb have heard what still sounds in it
 MOST = 6
@@ -39,7 +41,10 @@ def excerpts(take: torch.Tensor, mix: torch.Tensor, sample_rate: int) -> list[Ex
     context += (body + context) % 2
     count = length // body
     starts = [place * (length - body) // (count - 1) if count > 1 else 0 for place in range(count)]
-    energies = [float(mix[:, start : start + body].square().sum()) for start in starts]
+    energies = []
+    for start in starts:
+        energies.append(float(mix[:, start : start + body].square().sum()))
+        on_disk.let_go(mix)
     sounding = [start for start, energy in zip(starts, energies, strict=True) if energy >= LEAST_SHARE * max(energies)]
     chosen = min(MOST, len(sounding))
     found = []

@@ -51,10 +51,10 @@ def fit_chain(
     rate = take.sample_rate
     if rate != target.sample_rate or rate < LOWEST_RATE_HZ or take.samples.shape[1] != target.samples.shape[1]:
         raise ValueError(f"a take and a mix of one length and one rate of at least {LOWEST_RATE_HZ} Hz are needed")
-    dry, wet = take.stereo(), target.stereo()
-    channels = 1 if torch.equal(dry.samples[0], dry.samples[1]) else 2
-    gains = [gain_to(each, HEARD_LUFS) for each in (dry, wet)]
-    pieces = [piece.louder(*gains) for piece in excerpts(dry.samples[:channels], wet.samples, rate)]
+    wet = target.stereo()
+    channels = 1 if torch.equal(take.samples[0], take.samples[-1]) else 2
+    gains = [gain_to(each, HEARD_LUFS) for each in (take, wet)]
+    pieces = [piece.louder(*gains) for piece in excerpts(take.samples[:channels], wet.samples, rate)]
     heard = np.concatenate([piece.take.numpy()[:, piece.context :] for piece in pieces], axis=1)
     asked = np.concatenate([piece.mix.numpy() for piece in pieces], axis=1)
     at = places(first_guess(heard.astype(np.float64), asked.astype(np.float64), rate)).requires_grad_()

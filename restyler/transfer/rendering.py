@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import torch
-
+from audio import on_disk
 from audio.parts import Step, render
 from audio.parts_kinds import Value
 from audio.waveform import Waveform
@@ -40,10 +39,11 @@ def render_chain(take: Waveform, steps: Sequence[Step], *, block_s: float = BLOC
     if samples <= block:
         return render(steps, take)
     memory = math.ceil(rings_s(steps) * take.sample_rate)
-    mix = torch.empty(2, samples)
+    mix = on_disk.empty(2, samples)
     for start in range(0, samples, block):
         heard = Waveform(take.samples[:, max(0, start - memory) : start + block], take.sample_rate)
         mix[:, start : start + block] = render(steps, heard).samples[:, min(start, memory) :]
+        on_disk.let_go(mix, take.samples)
     return Waveform(mix, take.sample_rate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from audio.bwf import TimeStamp, read_time_stamp
+from audio.bwf import BEXT, TimeStamp, read_time_stamp
 from audio.errors import InputError
 from audio.io import read_tags, write
 from audio.waveform import Waveform
@@ -112,3 +113,27 @@ def test_what_is_no_time_stamp_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a RIFF WAVE file"):
         write(tmp_path / "x.flac", noise(4800), tags={}, stamp=STAMP)
     assert not (tmp_path / "x.flac").exists()
+
+
+@pytest.mark.parametrize("samples", [2**63 - 200, 2**63 - 1, 2**64 - 1])
+def test_a_size_that_no_file_has_ends_the_search(tmp_path: Path, samples: int) -> None:
+    (tmp_path / "odd.wav").write_bytes(rf64(samples) + bytes(4800))
+    assert read_time_stamp(tmp_path / "odd.wav") is None
+
+
+def test_a_time_stamp_behind_five_gibibytes_of_sound_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "timed.wav", noise(4800), tags={}, stamp=STAMP)
+    whole = (tmp_path / "timed.wav").read_bytes()
+    begins, data_bytes = whole.index(b"bext"), 5 * 2**30 + 1  # odd: a byte of padding follows
+    with (tmp_path / "long.wav").open("wb") as file:  # sparse
+        file.write(rf64(data_bytes))
+        file.seek(data_bytes + 1, os.SEEK_CUR)
+        file.write(whole[begins : begins + 8 + BEXT.size])
+    assert read_time_stamp(tmp_path / "long.wav") == STAMP
+
+
+def rf64(data_bytes: int) -> bytes:
+    """EBU Tech 3306, up to the sound: mono, 24 bits, 48 kHz."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 48_000, 144_000, 3, 24)
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, 0, data_bytes, 0, 0)
+    return b"RF64\xff\xff\xff\xffWAVE" + sizes + form + b"data\xff\xff\xff\xff"

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from audio.encoding import encode
 from audio.errors import InputError
-from audio.io import read, write
+from audio.io import read, require_signal, write
 from audio.loudness import match_loudness, true_peak_db
 from audio.on_disk import PART_SAMPLES, empty, existing, kept_in, let_go, parts, zeros
 from audio.waveform import Waveform
+from restyler.encoded import levelled
+from restyler.strength import at_strength
 
 MIB = 1 << 20
 LONG = 96 * MIB // 4  # numbers
@@ -89,6 +94,77 @@ def test_files_have_no_name_and_go_with_their_tensors_and_their_process(tmp_path
         for end in (ready, tell):
             os.close(end)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tensor_outlives_the_block_that_made_it_and_a_block_inside_another(tmp_path: Path) -> None:
+    before = open_files_without_a_name()
+    with kept_in(tmp_path):
+        with kept_in(tmp_path):
+            inner = empty(LONG // 8).fill_(2.0)
+        outer = empty(LONG // 8).fill_(3.0)
+        assert open_files_without_a_name() == before + 2
+    plain = empty(LONG // 8)
+    assert open_files_without_a_name() == before + 2
+    let_go(inner, outer, plain)
+    assert bool((inner == 2).all()) and bool((outer == 3).all())
+    del inner, outer
+    assert open_files_without_a_name() == before
+
+
+def test_threads_make_and_let_go_at_once(tmp_path: Path) -> None:
+    def work(number: int) -> bool:
+        with kept_in(tmp_path):  # a thread has its own
+            for _ in range(200):
+                tensor = empty(5000).fill_(number)
+                let_go(tensor)
+                if not bool((tensor == number).all()):
+                    return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(16)))
+
+
+def test_no_step_from_file_to_file_holds_a_copy_of_a_long_take(tmp_path: Path) -> None:
+    """Each alone, by the kernel's count of its peak: in a whole call the highest of all steps would hide the others."""
+    frames = {"short.wav": PART_SAMPLES, "long.wav": LONG // 4}
+    for name, count in frames.items():
+        with soundfile.SoundFile(tmp_path / name, "w", 48_000, 1, "PCM_16") as file:
+            file.write([0.9])  # a click, so that there is one place only to look for the true peak
+            for start in range(1, count, PART_SAMPLES):
+                file.write(np.resize([0.1, -0.1, 0.2, -0.2, 0.0], min(PART_SAMPLES, count - start)))
+
+    def steps(name: str) -> Iterator[None]:
+        take = read(tmp_path / name)
+        yield
+        require_signal(take, name)
+        yield
+        level = levelled(take, 0.5, 1000)
+        yield
+        matched = match_loudness(level, -20.0)
+        yield
+        at_strength(level, matched.waveform, 0.5)
+        yield
+        write(tmp_path / f"mix_{name}", matched.waveform, tags={})
+        yield
+
+    def peaks_mib(name: str) -> list[float]:
+        found, work = [], steps(name)
+        while True:
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
+            before = resident_bytes()
+            if next(work, "the end"):
+                return found
+            status = Path("/proc/self/status").read_text().splitlines()
+            (peak,) = (line for line in status if line.startswith("VmHWM:"))
+            found.append(int(peak.split()[1]) / 1024 - before / MIB)
+
+    with kept_in(tmp_path):
+        peaks_mib("short.wav")
+        short, long = peaks_mib("short.wav"), peaks_mib("long.wav")
+    assert len(long) == 6
+    for few, many in zip(short, long, strict=True):
+        assert many - few < 12, (short, long)  # a copy: 24 MiB
 
 
 def test_a_full_disk_shows_before_anything_is_computed(tmp_path: Path) -> None:

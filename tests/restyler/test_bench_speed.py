@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from audio.waveform import Waveform
-from restyler.bench_speed import measured, print_whole
+from restyler.bench_speed import main, measured, print_whole
 from restyler.pipeline import VocalRestylePipeline
+from restyler.rendering import render
 from restyler.way_names import WAYS
 
 
@@ -38,6 +41,23 @@ def test_the_table_has_every_way(
         (numbers,) = re.findall(rf"^  {way}, 1 mix +([\d.]+) +([\d.]+) +([\d.]+) s  (.*)$", printed, re.MULTILINE)
         assert float(numbers[0]) > 0 and float(numbers[1]) > 1
         assert "codec" in numbers[3] and "denoiser" in numbers[3]
+
+
+def test_waiting_costs_no_seconds_of_the_processor(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(*arguments: Any, **options: Any) -> Iterator[Any]:
+        time.sleep(0.5)
+        yield from render(*arguments, **options)
+
+    monkeypatch.setattr("restyler.bench_speed.render", waits)
+    monkeypatch.setattr("restyler.bench_speed.VARIATIONS", (1,))
+    monkeypatch.setattr("restyler.bench_speed.WAYS", ("codec",))
+    first_s = []
+    for words in ([], ["--processor"]):
+        assert main(["--model", str(model), "--seconds", "2", *words]) == 0
+        first_s.append(float(re.findall(r"([\d.]+) s  codec", capsys.readouterr().out)[0]))
+    assert first_s[0] >= 0.5 and first_s[0] - first_s[1] >= 0.3
 
 
 @pytest.mark.slow

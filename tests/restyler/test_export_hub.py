@@ -114,7 +114,8 @@ def test_an_exported_folder_is_exported_again_as_it_is(exported: Path, tmp_path:
 
 def test_another_card_and_another_licence(model: Path, tmp_path: Path) -> None:
     card, terms = tmp_path / "card.md", tmp_path / "terms.txt"
-    card.write_text("---\nlicense: cc-by-4.0\ntags: [choir]\nlibrary_name: mine\n---\n# Ours\n")
+    front = "---\nlicense: cc-by-4.0\ntags: [choir]\nlibrary_name: mine\n---\n"
+    card.write_text(f"{front}# Ours\n", encoding="utf-8-sig")  # as some editors save it
     terms.write_text("Take it, name us.\n")
     assert export(model, tmp_path / "hub", "--card", card, "--license-file", terms) == 0
     data = card_data(tmp_path / "hub")
@@ -127,6 +128,7 @@ CARDS = {
     "states no licence": "# No front matter",
     "has no end": "---\nlicense: mit\n",
     "no YAML": "---\nlicense: [\n---\n",
+    "month must be in 1..12": "---\nlicense: mit\ndate: 2026-13-01\n---\n",
     "no mapping": "---\n- license\n---\n",
     "list of words": "---\nlicense: apache-2.0\ntags: {a: 1}\n---\n",
     "has a name of": "---\nlicense: 3 lines\n---\n",
@@ -162,6 +164,19 @@ def test_nothing_is_written_over(model: Path, tmp_path: Path, capsys: pytest.Cap
         assert main(["export", kind, "--model", str(model), "--out", str(place)]) == 2
         assert str(place) in (line := refusal(capsys)) and "no empty folder" in line
     assert (full / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("kind", ["onnx", "hub"])
+def test_nothing_is_written_into_the_model(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """It would be refused ever after, for files that are not its own."""
+    (tmp_path / "link").symlink_to(model)
+    before = sorted(model.rglob("*"))
+    for out in (model / "export", tmp_path / "link" / "export"):
+        assert main(["export", kind, "--model", str(model), "--out", str(out)]) == 2
+        assert "lies in the model" in refusal(capsys)
+    assert sorted(model.rglob("*")) == before
 
 
 def test_an_empty_folder_is_filled(exported: Path, tmp_path: Path) -> None:

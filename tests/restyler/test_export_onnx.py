@@ -206,9 +206,38 @@ def test_the_examples_loudness_is_that_of_other_meters(
     assert example["loudness_lufs"](np.zeros((2, rate), np.float32), rate) == -np.inf
 
 
-def test_the_example_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, tmp_path, tmp_path / "take.wav", tmp_path / "mix.wav"], capture_output=True, text=True
-    )
-    [line] = done.stderr.splitlines()
-    assert done.returncode == 2 and line.startswith(f"error: {tmp_path}: ")
+FOLDERS = {
+    "no folder that": {},
+    "'format'": {"facts.json": "{}"},
+    "list indices": {"facts.json": "[]"},
+    "facts of format 2": {"facts.json": '{"format": 2}'},
+    "encoder.onnx: cannot be loaded": {
+        "facts.json": '{"format": 1, "graphs": {"encoder": {"file": "encoder.onnx"}}}', "encoder.onnx": "x"
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", FOLDERS)
+def test_the_example_refuses_a_folder_of_something_else(example: dict[str, Any], tmp_path: Path, said: str) -> None:
+    for name, text in FOLDERS[said].items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(example["RefusedError"], match=rf"^{tmp_path}[:/].*{said}") as found:
+        example["Model"](tmp_path, 1)
+    assert "\n" not in str(found.value)
+
+
+REFUSED = {
+    "mix.mp3: a mix is a .wav file": ["take.wav", "mix.mp3"],
+    "take.wav: a mix would take the place of what is heard": ["take.wav", "./take.wav"],
+    "'-1' is no whole number": ["take.wav", "mix.wav", "--seed", "-1"],
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_the_example_refuses_what_can_not_be(tmp_path: Path, said: str) -> None:
+    (tmp_path / "take.wav").write_text("not replaced")
+    words = [sys.executable, EXAMPLE, tmp_path, *REFUSED[said]]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    *_, line = done.stderr.splitlines()
+    assert done.returncode == 2 and said in line
+    assert (tmp_path / "take.wav").read_text() == "not replaced" and len(list(tmp_path.iterdir())) == 1

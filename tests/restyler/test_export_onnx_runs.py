@@ -216,18 +216,21 @@ REFUSED = {
     "--guidance is from 0 to 20": ["--guidance", "-1"],
     "nothing.wav: cannot be read": ["--reference", "nothing.wav"],
     "nothing.npy: cannot be read": ["--noise", "nothing.npy"],
+    "noise.npy: an array [128, 75] of finite real numbers is needed": ["--noise", "noise.npy"],
 }
 
 
 @pytest.mark.parametrize("said", REFUSED)
 def test_the_example_refuses_in_one_line(
-    small: Path, vocal: Callable[..., Waveform], tmp_path: Path, said: str
+    small: Path, vocal: Callable[..., Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    soundfile.write(tmp_path / "take.wav", vocal(0.5, RATE).samples.T.numpy(), RATE)
-    done = without_pytorch(small, tmp_path / "take.wav", tmp_path / "mix.wav", *REFUSED[said])
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("take.wav", vocal(0.5, RATE).samples.T.numpy(), RATE)
+    np.save("noise.npy", np.full((128, 75), np.nan))
+    done = without_pytorch(small, "take.wav", "mix.wav", *REFUSED[said])
     [line] = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith(f"error: {said}"), line
-    assert [path.name for path in tmp_path.iterdir()] == ["take.wav"]
+    assert {path.name for path in tmp_path.iterdir()} == {"take.wav", "noise.npy"}
 
 
 def test_the_seed_decides_the_noise(small: Path, vocal: Callable[..., Waveform], tmp_path: Path) -> None:

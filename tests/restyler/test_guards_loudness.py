@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pyloudnorm
 import pytest
@@ -78,6 +80,24 @@ def test_a_level_that_wanders_is_told_by_how_far(take: Waveform) -> None:
     ]
     assert straying[0] < 0.01
     assert straying[1:] == pytest.approx([3, 6, 6], abs=0.9)
+
+
+def test_the_course_of_an_hour_takes_no_more_memory_than_that_of_ten_minutes() -> None:
+    """The line is laid through every pair of moments: of all that an hour has they would take 300 MiB. It is found
+    nevertheless: a compressor by a half, and a level that is 6 dB too low for a minute."""
+    random = np.random.default_rng(0)
+    take_db = -20 + 6 * np.sin(np.linspace(0, 2000, 36_000)) + random.normal(size=36_000)
+    mix_db = -10 + 0.5 * take_db
+    mix_db[20_000:20_600] -= 6
+    tracemalloc.start()
+    try:
+        found = trajectories(10 ** (take_db / 10), 10 ** (mix_db / 10))
+        peak_mib = tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+    assert peak_mib < 16
+    assert found.slope == pytest.approx(-0.5, abs=0.05)
+    assert found.furthest_db == pytest.approx(6, abs=1)
 
 
 def test_the_slow_gain_brings_it_back_to_the_bound_and_no_further(take: Waveform) -> None:

@@ -77,6 +77,22 @@ def test_the_bar_advances_through_the_fit(
 
 
 @pytest.mark.usefixtures("few_steps")
+def test_a_mix_is_its_seeds_whatever_is_made_with_it(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform], vocal_file: VocalFile, tmp_path: Path
+) -> None:
+    """Byte for byte, with its chain: made as the first, after another, and once more."""
+    take, raw = vocal(0.5, 48_000), vocal_file("raw.wav")
+    made = []
+    for name, seeds in (("alone", [1]), ("after", [0, 1]), ("again", [1])):
+        paths = [tmp_path / name / f"{seed}.wav" for seed in seeds]
+        paths[0].parent.mkdir()
+        options = {"way": "transfer", "raw": raw, "guarded": False}
+        list(render(pipeline, take, pipeline.settings(), seeds=seeds, paths=paths, tags={}, **options))
+        made.append([paths[-1].read_bytes(), paths[-1].with_suffix(".yaml").read_bytes()])
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_the_three_ways_differ_and_say_so(sample: Run, vocal_file: VocalFile, tmp_path: Path) -> None:
     take = vocal_file("take.wav")
     mixes = {}

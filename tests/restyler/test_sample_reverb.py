@@ -108,6 +108,7 @@ def test_of_its_own_space_the_model_is_told_little_unless_it_is_told_else(
     [
         ({"Dry": ECHO}, [], "no bus is called Dry"),
         ({"all": "{vocal_chain: {}}"}, [], "vocal_chain"),
+        ({"é" * 8: ECHO}, [], "at most 40 bytes of a comment"),
         ({f"b{number}": ECHO for number in range(9)}, [], "up to 8 styles"),
         ({"echo": ECHO}, ["--render", "transfer"], "need another --render than transfer"),
         ({"echo": "{ffmpeg: {filter: amovie}}"}, [], "no filter that works on sound alone"),

@@ -20,7 +20,7 @@ from restyler.model_folder import BUNDLED
 from restyler.noise import HIGHEST_SEED, MOST_TURNS, Walk
 from restyler.rack_chain import LONGEST_NAME_BYTES
 from restyler.sample import main
-from restyler.sample_plan import CHAIN_TAG_BYTES, MOST_REFERENCE_BYTES, MOST_REFERENCES
+from restyler.sample_plan import CHAIN_TAG_BYTES, MOST_REFERENCE_BYTES, MOST_REFERENCES, STEM_TAG_BYTES
 
 LONGEST = 1.0 + 1 / 3  # 18 characters, as the least round number has
 
@@ -51,6 +51,8 @@ def test_the_fullest_comment_of_the_bundled_model_fits(tmp_path: Path) -> None:
     }
     write(tmp_path / "mix.wav", Waveform(torch.zeros(2, 4_800), 48_000), tags=tags)
     assert read_tags(tmp_path / "mix.wav").items() >= tags.items()
+    stem = tags | {"reference": tags["reference"][STEM_TAG_BYTES:], "stem": "x" * (LONGEST_NAME_BYTES - 2)}
+    write(tmp_path / "mix.stem.wav", Waveform(torch.zeros(2, 4_800), 48_000), tags=stem)
     assert len(json.dumps(tags)) > 0.9 * MAX_TAG_BYTES  # the limits aren't lower than they have to be
 
 

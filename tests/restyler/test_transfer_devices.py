@@ -15,11 +15,12 @@ from auraloss.freq import MultiResolutionSTFTLoss
 from audio.filters import Filter, sections
 from audio.loudness import brought_to
 from audio.parts import Step, render
+from audio.parts_builtin import FLAT_Q
 from audio.waveform import Waveform
 from codec.losses import a_weighting
 from restyler.transfer.devices import chain, compressor, noise_bank
 from restyler.transfer.distance import WEIGHTS, Target, _Spectral
-from restyler.transfer.filters import TONE, response, turns
+from restyler.transfer.filters import TONE, coefficients, response, turns
 from restyler.transfer.fit import HEARD_LUFS, as_steps
 from restyler.transfer.fourier import signals, spectra
 from restyler.transfer.knobs import KNOBS, places, values
@@ -92,6 +93,20 @@ def test_the_response_is_that_of_scipy_for_the_sections_of_the_parts() -> None:
     _, wanted = scipy.signal.sosfreqz(sections(filters, RATE_HZ), worN=np.linspace(0, np.pi, 2049))
     inner = slice(3, -3)
     assert np.abs(20 * np.log10(np.abs(found[inner]) / np.abs(wanted[inner]))).max() < 0.05
+
+
+@pytest.mark.parametrize("kind", TONE)
+def test_every_filter_is_that_of_the_parts_between_all_bounds(kind: str) -> None:
+    random = np.random.default_rng(0)
+    for frequency_hz, gain_db, q in random.uniform([20, -18, 0.4], [20000, 18, 5], (20, 3)):
+        told = {"gain_db": gain_db} if not kind.endswith("_pass") else {}
+        told["q"] = q if kind == "peak" else FLAT_Q
+        filters = (Filter(kind, frequency_hz=frequency_hz, **told),)  # type: ignore[arg-type]
+        exact = [torch.tensor([value], dtype=torch.double) for value in (frequency_hz, told["q"])]
+        gain = torch.tensor([gain_db], dtype=torch.double) if "gain_db" in told else None
+        b, a = (each[0].numpy() for each in coefficients(kind, *exact, gain, RATE_HZ))
+        at, wanted = scipy.signal.sosfreqz(sections(filters, RATE_HZ), worN=np.linspace(0.001, 3.1, 99))
+        assert np.allclose(scipy.signal.freqz(b, a, worN=at)[1], wanted, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["threshold_db", "ratio", "attack_ms", "release_ms", "makeup_db"])
@@ -172,6 +187,23 @@ def test_distance_and_gradient_are_those_of_the_plain_formula(sung: Sung) -> Non
     assert value.item() == pytest.approx(wanted.item(), rel=1e-4)
     error = (again.grad - estimate.grad).square().sum() / estimate.grad.square().sum()
     assert error.sqrt() < 0.03  # of single precision
+
+
+def test_the_gradient_by_hand_is_that_of_differences() -> None:
+    """In double precision, where both ends of the excerpt weigh as its middle does."""
+    generator = torch.Generator().manual_seed(1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        one, way = (torch.randn(2, 3000, generator=generator) for _ in range(2))
+        target = Target(0.1 * torch.stack([one[0] + 0.1 * one[1], one[0]]), RATE_HZ)
+        one = (0.1 * one).requires_grad_()
+        target.distance(one).backward()
+        with torch.no_grad():
+            low, high = (target.distance(one + shift * way).item() for shift in (-1e-7, 1e-7))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert one.grad is not None
+    assert (one.grad * way).sum().item() == pytest.approx((high - low) / 2e-7, rel=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -15,6 +15,7 @@ from subprocess import CompletedProcess
 import pytest
 import soundfile
 
+from audio.errors import InputError
 from restyler import watch, watch_folder
 from restyler.sample import main as sample
 from restyler.watch_record import NAME, Record
@@ -94,6 +95,27 @@ def test_a_file_is_waited_for_until_it_is_whole(
     assert soundfile.info(exports / "late" / "mix_00.wav").frames == 48_000
 
 
+def test_a_file_is_no_take_before_it_has_stayed_as_it_is(exports: Path, tmp_path: Path) -> None:
+    """Even where all of it can be read at any time, as of a streamed WAV. The clock is the test's."""
+    now_s, checked = [0.0], list[float]()
+
+    def check(path: Path) -> None:
+        checked.append(now_s[0])
+        raise InputError(f"{path}: enough")
+
+    watcher = watch_folder.Watcher(
+        exports, Record(tmp_path, exports), asked="", check=check, plan=lambda *_: pytest.fail("planned"),
+        restyle=lambda *_: None, say=lambda _: None, clock=lambda: now_s[0],
+    )  # fmt: skip
+    for now_s[0] in (0.0, 0.2, 0.4, 0.6):
+        with (exports / "take.wav").open("ab") as file:
+            file.write(b"more")
+        assert watcher.look()
+    for now_s[0] in (0.8, 0.89, 0.91):
+        watcher.look()
+    assert checked == [0.91]
+
+
 def test_one_bad_file_is_told_once_and_stops_nothing(
     run: Callable[..., int], exports: Path, vocal_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,10 +140,29 @@ def test_foreign_files_are_never_replaced(
     assert run("--variations=1") == 0
     assert "already exists" in capsys.readouterr().out
     assert (exports / "take" / "mix_00.wav").read_text() == "mine"
+    shutil.move(exports / "take.wav", exports / "other.wav")
+    assert run("--variations=1") == 0 and len(mixes(exports)) == 2
+    (exports / "other" / "mix_00.wav").write_text("mine")
+    soundfile.write(exports / "other.wav", soundfile.read(exports / "other.wav")[0][::-1], 48_000)
+    assert run("--variations=1") == 0
+    assert "mix_00.wav: already exists, and is no mix" in capsys.readouterr().out
+    assert (exports / "other" / "mix_00.wav").read_text() == "mine"
+
+
+def test_mixes_never_go_among_the_takes(
+    run: Callable[..., int], exports: Path, vocal_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(vocal_file("exports.wav"), exports)
+    shutil.copy(vocal_file("mix_00.wav"), exports)
+    kept = (exports / "mix_00.wav").read_bytes()
+    assert run("--variations=1", "--out", exports.parent, "--overwrite") == 0
+    assert "exports.wav: its mixes would go among the takes" in capsys.readouterr().out
+    assert (exports / "mix_00.wav").read_bytes() == kept and (exports.parent / "mix_00" / "mix_00.wav").is_file()
 
 
 PROGRAM = """
 import sys
+from audio.errors import InputError
 from restyler import watch, watch_folder
 watch_folder.SETTLED_S = 0.3
 sys.exit(watch.main())

@@ -15,7 +15,8 @@ import soundfile
 from pydantic import ValidationError
 
 from audio.errors import InputError
-from audio.parts import ProgramStep
+from audio.parts import ProgramStep, find_part
+from audio.parts_kinds import Number
 from restyler import remote
 from restyler.command import shown
 from restyler.serving.chains import allowed_parts, read_job_chains
@@ -26,6 +27,8 @@ FAST = ["--render=codec", "--guard=off", "--variations=1"]
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in pairwise("abcdefghi")
 )
+
+LEAST_VOCAL_CHAIN = {each.name: each.low for each in find_part("vocal_chain").parameters if isinstance(each, Number)}
 
 
 def read(part: str, *, programs: bool = False, field: str = "after") -> Any:
@@ -77,15 +80,19 @@ def test_programs_are_the_operators_to_allow() -> None:
     [
         (BOMB, "aliases"),
         ("[" * 7000, "up to 20 deep"),
-        ("- " * 3900, "not valid YAML|section «styles»"),
+        ("#" + "]" * 3900 + "\n" + "[" * 3900, "up to 20 deep"),
+        ("[" * 19 + ("#" + "}" * 40 + "\n" + "[" * 19) * 120, "up to 20 deep"),
+        ("- " * 3900, "up to 20 deep"),
         ("styles: {one: [{gain: {gain_db: " + "9" * 5000 + "}}]}", "not valid YAML|lies within"),
         ("styles: {one: [{gain: {gain_db: -3}}], two: [{gain: {gain_db: -3}}]}", "has 2 styles"),
         ("styles: {one: [" + "{gain: {gain_db: 0}}, " * 17 + "]}", "up to 16 parts"),
         ("styles: {one: [" + "{reverb: {wet_db: 0, t60_mid_s: 16}}, " * 2 + "]}", "30 s together here, not 32.0 s"),
+        ("styles: {one: [" + "{ping_pong_delay: {time_ms: 1, wet_db: 0}}, " * 3 + "]}", "2000 echoes .*, not 3000"),
+        (f"styles: {{one: [{{vocal_chain: {LEAST_VOCAL_CHAIN}}}]}}", "2000 echoes .*, not 10000"),
         ("!!python/object/apply:os.system ['ls']", "not valid YAML"),
     ],
 )
-def test_what_would_fill_memory_is_refused(yaml: str, told: str) -> None:
+def test_what_would_fill_memory_or_take_hours_is_refused(yaml: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         read_job_chains(
             {"after": {"name": "c", "yaml": yaml}}, allowed=allowed_parts(programs=True), sample_rate=RATE_HZ

@@ -40,6 +40,6 @@ def student_folder(student: Student, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def sung() -> torch.Tensor:
-    """A second and a half of a sung take, [1 samples] at 48 kHz, of a length that no hop divides."""
-    take = random_take(1.5, sample_rate=48_000, generator=np.random.default_rng(2))
-    return take.samples[:, :71_111]
+    """A good second of a sung take, [1 samples] at 48 kHz, of a length that no hop divides."""
+    take = random_take(1.2, sample_rate=48_000, generator=np.random.default_rng(2))
+    return take.samples[:, :55_111]

@@ -99,12 +99,19 @@ def test_what_a_mix_was_told_stands_in_it_as_the_row_says(pairs: Path, bundled: 
 
 
 @pytest.mark.slow
-def test_a_folder_of_another_seed_is_refused_and_left_alone(
-    pairs: Path, voices: Path, capsys: pytest.CaptureFixture[str]
+def test_a_folder_of_another_seed_or_other_singers_is_refused_and_left_alone(
+    pairs: Path, voices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()}
-    assert main([str(voices), "--out", str(pairs), "--hold-out", HELD_OUT, "--seed", "5"]) == 2
-    assert "of another model or seed" in capsys.readouterr().err
+    table = tmp_path / "singers.tsv"  # other singers: other phrases by the same names
+    names = [
+        f"{path.resolve()}\t{path.parent.name[:-1]}{9 - int(path.parent.name[-1])}" for path in voices.rglob("*.*")
+    ]
+    table.write_text("\n".join(["file\tsinger", *names]) + "\n")
+    changes = (["--hold-out", HELD_OUT, "--seed", "5"], ["--seed", "4", "--manifest", str(table)])
+    for change in changes:
+        assert main([str(voices), "--out", str(pairs), *change]) == 2
+        assert "of another model or seed" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()} == before
 
 

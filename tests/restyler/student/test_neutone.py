@@ -1,4 +1,6 @@
-"""The live student as Neutone SDK loads it: the same sound, block by block, as all at once."""
+"""The live student as Neutone SDK loads it: the same sound, block by block, as all at once.
+
+What compiles its wrapper is slow; the student below it is compiled and streamed in test_student_network.py."""
 
 from __future__ import annotations
 
@@ -43,6 +45,7 @@ def played(plugin: Any, take: torch.Tensor, block: int, setting: dict[str, float
     return torch.cat(blocks, dim=1)[:, late : late + take.shape[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [128, 441, 2048])
 def test_it_plays_what_the_network_makes_of_the_whole_take(
     plugin: Any, student: Student, sung: torch.Tensor, block: int
@@ -52,10 +55,12 @@ def test_it_plays_what_the_network_makes_of_the_whole_take(
     torch.testing.assert_close(played(plugin, sung, block, SETTING), whole, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_no_strength_plays_the_take(plugin: Any, sung: torch.Tensor) -> None:
     assert torch.equal(played(plugin, sung, 512, SETTING | {"strength": 0.0}), sung.expand(2, -1))
 
 
+@pytest.mark.slow
 def test_its_metadata_are_what_the_sdk_asks_for(plugin: Any, student: Student) -> None:
     metadata = plugin.to_metadata()
     assert validate_metadata(metadata | {"sample_sound_files": []}, True)

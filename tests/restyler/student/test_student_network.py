@@ -21,7 +21,7 @@ from restyler.student.spectra import (
     spectra,
     synthesis_window,
 )
-from restyler.student.streaming import StreamingStudent
+from restyler.student.streaming import REFRESH_FRAMES, StreamingStudent
 
 KNOBS = torch.tensor([[0.3, 0.8, 0.35]])
 
@@ -125,6 +125,50 @@ def test_a_strength_that_is_turned_does_not_jump(streaming: torch.nn.Module) -> 
     ]
     steps = torch.cat(blocks, dim=1)[:, 24_000:].diff().abs()
     assert float(steps.max()) < 3 * float(steps.quantile(0.9))
+
+
+@pytest.mark.parametrize("fault", [float("nan"), float("inf"), -1e20, 101.0])
+def test_a_sample_that_is_no_sound_is_silence_and_is_not_remembered(
+    streaming: torch.nn.Module, sung: torch.Tensor, fault: float
+) -> None:
+    broken, mended = sung[:, :9_600].clone(), sung[:, :9_600].clone()
+    broken[0, 3_000], mended[0, 3_000] = fault, 0.0
+    for strength in (0.0, 1.0):
+        assert torch.equal(*(streamed(streaming, take, 300, strength=strength) for take in (broken, mended)))
+
+
+def test_what_nobody_hears_costs_no_subnormal_numbers(streaming: torch.nn.Module, sung: torch.Tensor) -> None:
+    soft = 1e-12 * sung[:, 20_000:24_800]
+    assert float(streamed(streaming, soft, 300).abs().max()) == 0.0
+    assert torch.equal(streamed(streaming, soft, 300, strength=0.0), soft.expand(2, -1))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [((-1.0, 3.0, 1.5), (0.0, 1.0, 1.0)), ((float("nan"), 0.3, -2.0), (0.5, 0.3, 0.0))]
+)
+def test_knobs_beyond_their_ends_are_at_their_ends(
+    streaming: torch.nn.Module, sung: torch.Tensor, given: tuple[float, ...], meant: tuple[float, ...]
+) -> None:
+    take = sung[:, 20_000:24_800]
+    one, two = (streamed(streaming, take, 300, knobs=torch.tensor([knobs])) for knobs in (given, meant))
+    assert torch.equal(one, two)
+    for beyond, end in ((1.5, 1.0), (-0.5, 0.0), (float("nan"), 0.0)):
+        assert torch.equal(*(streamed(streaming, take, 300, strength=strength) for strength in (beyond, end)))
+
+
+def test_a_knob_turned_meanwhile_is_heard_soon_and_not_before(streaming: torch.nn.Module, sung: torch.Tensor) -> None:
+    at, block = 38_400, 480
+    plain = streamed(streaming, sung, block)
+    streaming.reset()  # type: ignore[operator]
+    turned = torch.tensor([[0.9, 0.1, 0.9]])
+    blocks = [
+        streaming(piece, turned if number * block >= at else KNOBS, torch.ones(1))
+        for number, piece in enumerate(sung.split(block, 1))
+    ]
+    out = torch.cat(blocks, dim=1)[:, LATENCY_SAMPLES:]
+    heard = (out - plain[:, : out.shape[1]]).abs().amax(0) > 1e-6
+    first = int(heard.nonzero()[0])
+    assert at - LATENCY_SAMPLES <= first <= at + REFRESH_FRAMES * HOP_SAMPLES
 
 
 def test_the_latency_is_what_it_is_said_to_be(streaming: torch.nn.Module) -> None:

@@ -13,6 +13,7 @@ from scipy.signal import butter, lfilter
 
 from audio import io
 from audio.errors import InputError
+from audio.features import measure
 from audio.waveform import Waveform
 from restyler.bench_live import main as bench_live
 from restyler.bundle import main as bundle
@@ -22,6 +23,7 @@ from restyler.metrics import spectral_distance
 from restyler.sing import random_take
 from restyler.student.config import StudentConfig
 from restyler.student.data import Crops, read_distilled, read_held_out
+from restyler.student.distilling import appended
 from restyler.student.files import Student, load_student, save_student
 from restyler.student.training import train_student
 from restyler.train import main
@@ -175,6 +177,7 @@ def test_a_folder_that_is_another_model_is_refused(model: Path) -> None:
         (lambda folder: (folder / "pairs.jsonl").unlink(), "restyler distil"),
         (lambda folder: (folder / "distillation.json").write_text("{}"), "no distillation.json"),
         (lambda folder: (folder / "pairs.jsonl").write_text('{"key": 1}\n'), "line 1"),
+        (lambda folder: _rename(folder, "brightness"), "line 1"),
         (lambda folder: _keep(folder, "train"), "no pair for validation"),
     ],
 )
@@ -197,13 +200,25 @@ def _keep(folder: Path, split: str) -> None:
     (folder / "pairs.jsonl").write_text("".join(line for line in lines if split in line))
 
 
-def test_a_line_that_was_cut_off_counts_for_nothing(distilled: Path, tmp_path: Path) -> None:
+def _rename(folder: Path, knob: str) -> None:
+    text = (folder / "pairs.jsonl").read_text()
+    (folder / "pairs.jsonl").write_text(text.replace(f'"{knob}"', '"other"'))
+
+
+def test_a_line_that_was_cut_off_counts_for_nothing_and_goes_before_more_is_written(
+    distilled: Path, tmp_path: Path
+) -> None:
     for name in ("raw", "mix", "distillation.json"):
         (tmp_path / name).symlink_to(distilled / name)
     whole = (distilled / "pairs.jsonl").read_bytes()
     (tmp_path / "pairs.jsonl").write_bytes(whole + b'{"key": "3", "raw"')
     assert len(read_distilled(tmp_path).train) == 2
-    assert (tmp_path / "pairs.jsonl").read_bytes() == whole
+    assert (tmp_path / "pairs.jsonl").read_bytes() == whole + b'{"key": "3", "raw"'  # who reads doesn't write
+    with appended(tmp_path) as sink:
+        with pytest.raises(InputError, match="another"), appended(tmp_path):
+            pass
+        sink.write(whole.splitlines(keepends=True)[0])
+    assert (tmp_path / "pairs.jsonl").read_bytes() == whole + whole.splitlines(keepends=True)[0]
 
 
 def test_bad_configs_are_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -220,7 +235,8 @@ def test_bad_configs_are_refused_before_anything_is_read(capsys: pytest.CaptureF
     assert "the batch of a student is small" in capsys.readouterr().err
 
 
-def test_the_bench_tells_latency_speed_and_both_distances(
+@pytest.mark.slow
+def test_the_bench_tells_latency_speed_both_distances_and_what_the_knobs_turn(
     run: Path, distilled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench_live(["--student", str(run / "student"), "--seconds", "1", "--pairs", str(distilled)]) == 0
@@ -228,6 +244,14 @@ def test_the_bench_tells_latency_speed_and_both_distances(
     assert "latency 960 samples" in said
     assert "nearer (MSS_lr) in 1 of 1" in said
     assert said.count("real-time factor") >= 4
+    assert "mean of 1 held-out takes" in said
+    assert [said.count(f"  {knob} ") for knob in ("brightness", "space")] == [5, 5]
+    student, (pair,) = load_student(run / "student"), read_held_out(distilled, STYLES)
+    take = torch.from_numpy(pair.take).float()[None] / 32767
+    mix = student.network(take, torch.tensor([[0.5, 0.5, 1.0]]))[0]
+    more = [measure(Waveform(sound, RATE))["brightness_db"] for sound in (mix, take.expand(2, -1))]
+    (line,) = [line for line in said.splitlines() if line.startswith(f"  style {STYLES[1]} ")]
+    assert float(line.split()[2]) == pytest.approx(more[0] - more[1], abs=0.011)
 
 
 def test_held_out_pairs_are_those_of_no_training(distilled: Path) -> None:

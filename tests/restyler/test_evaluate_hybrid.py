@@ -1,0 +1,39 @@
+"""The benchmark's row of the hybrid: told little space, with one plate beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from audio.loudness import integrated_loudness_lufs
+from audio.parts import Step, find_part, render
+from audio.waveform import Waveform
+from restyler.evaluate.evaluation_set import Song
+from restyler.evaluate.hybrid_row import PLATE, hybrid_row
+from restyler.pipeline import VocalRestylePipeline
+from restyler.settings import ANY_STYLE
+
+
+def test_it_is_the_dry_model_and_what_the_plate_makes_of_it(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform]
+) -> None:
+    """Against the parts rendered one by one, as loud as the take."""
+    rate = pipeline.codec.sample_rate
+    take = vocal(0.7, rate)
+    song = Song(key="a", song="a", take=take, mix=take.stereo(), style=None, renders={})
+    found = hybrid_row(pipeline, lambda _, decoded: decoded, draws=2, seed=5).render(song)
+    mean, deviation = pipeline.defaults.controls["space_db"]
+    told = {"space_db": mean - 3 * deviation}
+    dry = pipeline(take, seeds=[5, 6], style=ANY_STYLE if pipeline.styles else None, controls=told)
+    (high_pass,), (reverb,) = ([Step(name, find_part(name).checked(values))] for name, values in PLATE)
+    for mix, samples in zip(found, dry, strict=True):
+        sent = render([high_pass], Waveform(samples, rate))
+        wet = render([reverb], sent).samples - sent.samples
+        whole = (Waveform(samples, rate).stereo().samples + wet).numpy()
+        gain = (mix.samples.numpy() * whole).sum() / (whole**2).sum()
+        np.testing.assert_allclose(mix.samples.numpy(), gain * whole, atol=1e-5)
+        assert np.abs(gain * wet.numpy()).max() > 1e-3
+        assert mix.samples.shape == song.mix.samples.shape and mix.sample_rate == rate
+        assert integrated_loudness_lufs(mix) == pytest.approx(integrated_loudness_lufs(take), abs=0.01)
