@@ -18,7 +18,7 @@ def run(name: str, commands: Mapping[str, tuple[str, str]], argv: Sequence[str] 
     match arguments:
         case ["--help" | "-h"]:
             print(_usage(name, commands, guide))
-            return 0
+            raise SystemExit(0)
         case [one, *rest] if one in commands:
             return int(importlib.import_module(commands[one][0]).main(rest))
     from audio.errors import InputError  # not at the top: it waits for torch

@@ -98,7 +98,7 @@ def _terms(file: Path | None, licence: str, own: Path | None) -> str:
 
     Raises InputError where there is none.
     """
-    from importlib.metadata import distribution
+    from importlib.metadata import distributions
 
     from audio.errors import InputError
 
@@ -106,7 +106,8 @@ def _terms(file: Path | None, licence: str, own: Path | None) -> str:
         return _text(file or own or Path())
     if licence != APACHE:
         raise InputError(f"the text of {licence} is not here: name its file by --license-file")
-    text = distribution("vocal-restyler").read_text("licenses/LICENSE")
+    installed = distributions(name="vocal-restyler")  # a build's leftovers in a checkout are one too, without the text
+    text = next(filter(None, (each.read_text("licenses/LICENSE") for each in installed)), None)
     if text is None:
         raise InputError("vocal-restyler was installed without its LICENSE: name a file of the text by --license-file")
     return text

@@ -180,7 +180,8 @@ def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and all below it, ignores
 import numpy as np
 from audio.external_process import Pipe
 running = Pipe([sys.executable, "-S", "-c", sys.argv[1]], name="part", channels=2, outputs=2)

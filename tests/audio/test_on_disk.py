@@ -127,7 +127,7 @@ def test_threads_make_and_let_go_at_once(tmp_path: Path) -> None:
 
 def test_no_step_from_file_to_file_holds_a_copy_of_a_long_take(tmp_path: Path) -> None:
     """Each alone, by the kernel's count of its peak: in a whole call the highest of all steps would hide the others."""
-    frames = {"short.wav": PART_SAMPLES, "long.wav": LONG // 4}
+    frames = {"short.wav": 4 * PART_SAMPLES, "long.wav": LONG // 4}
     for name, count in frames.items():
         with soundfile.SoundFile(tmp_path / name, "w", 48_000, 1, "PCM_16") as file:
             file.write([0.9])  # a click, so that there is one place only to look for the true peak
@@ -149,7 +149,7 @@ def test_no_step_from_file_to_file_holds_a_copy_of_a_long_take(tmp_path: Path) -
         yield
 
     def peaks_mib(name: str) -> list[float]:
-        found, work = [], steps(name)
+        found, work = list[float](), steps(name)
         while True:
             Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
             before = resident_bytes()

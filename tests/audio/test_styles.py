@@ -120,6 +120,7 @@ def heard(each: EffectChain) -> dict[str, float]:
 OPPOSITES = {"dark": "bright", "thin": "full", "open": "dense", "short": "long", "dry": "wet", "plain": "echo"}
 
 
+@pytest.mark.slow  # renders dozens of chains
 def test_the_words_of_a_style_are_true_of_its_members_when_rendered(shared_data: Path) -> None:
     chains, styles = released(shared_data)
     members = {name: [each for each in chains if styles.of(each) == name] for name in styles.names}
