@@ -186,8 +186,8 @@ import numpy as np
 from audio.external_process import Pipe
 running = Pipe([sys.executable, "-S", "-c", sys.argv[1]], name="part", channels=2, outputs=2)
 running.feed(np.zeros((2, 1000)))
-print(running.process.pid, flush=True)
 try:
+    print(running.process.pid, flush=True)
     running.finish()
 except KeyboardInterrupt:
     running.close()

@@ -163,6 +163,7 @@ def test_a_steady_tone_goes_on_in_level_and_phase_across_the_joins() -> None:
     assert largest_change_db(_Abutting) > 0
 
 
+@pytest.mark.slow  # a process of its own that encodes a minute
 def test_memory_does_not_grow_with_the_length() -> None:
     script = """
 import resource, torch

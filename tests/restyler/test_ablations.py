@@ -116,6 +116,7 @@ def write_design(place: Path, name: str, tree: dict) -> None:
     (place / "configs" / "ablations" / f"{name}.yaml").write_text(yaml.safe_dump(tree))
 
 
+@pytest.mark.slow  # trains
 def test_designs_are_trained_and_measured_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--runs", "runs", "--takes", "2", "--seconds", "1"]
     assert main(arguments) == 0

@@ -51,6 +51,7 @@ def test_distances_are_zero_where_the_mix_is_the_take(model, vocal, tmp_path, ca
     assert "style told for 1" in printed
 
 
+@pytest.mark.slow  # sings and measures for a dozen seconds
 def test_sung_pairs_need_no_recordings(model, capsys):
     assert bench.main(["--model", str(model), "--limit", "1", "--seconds", "2"]) == 0
     printed = capsys.readouterr().out
