@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -15,6 +14,7 @@ from audio.errors import InputError
 from audio.io import read_tags
 from audio.waveform import Waveform
 from restyler.command import LONGEST_TAIL_S, LOWEST_PEAK_DBTP, QUIETEST_LUFS, shown
+from restyler.digests import sha256
 from restyler.noise import Seed, Walk, parse_seed, toward
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sample_plan import CHAINS, references_text
@@ -169,8 +169,4 @@ def same_references(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 def file_digest(path: Path) -> str:
     """Twelve hex digits of the SHA-256 of a file that could be read a moment ago."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+    return sha256(path)[:12]

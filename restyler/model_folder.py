@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from torch import nn
 
 from audio.errors import InputError
 from restyler.command import is_utf8, shown
+from restyler.digests import sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 2  # counts up when the weights of an older model no longer fit the code
@@ -25,7 +25,7 @@ def write_manifest(folder: Path) -> None:
 
     Call it again after adding a file such as a model card: a file that is not listed is refused at load.
     """
-    files = {name: {"bytes": _bytes(path), "sha256": _sha256(path)} for name, path in _files(folder).items()}
+    files = {name: {"bytes": _bytes(path), "sha256": sha256(path)} for name, path in _files(folder).items()}
     text = json.dumps({"format": FORMAT, "files": files}, indent=2, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -55,7 +55,7 @@ def check_manifest(folder: Path) -> None:
             raise InputError(
                 f"{shown(folder)}: the model is damaged: {name} has {size} bytes instead of {expected['bytes']}"
             )
-        if _sha256(present[name]) != expected["sha256"]:
+        if sha256(present[name]) != expected["sha256"]:
             raise InputError(f"{shown(folder)}: the model is damaged: {name} differs from its SHA-256 in {MANIFEST}")
 
 
@@ -124,13 +124,5 @@ def _files(folder: Path) -> dict[str, Path]:
 def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error

@@ -18,8 +18,9 @@ from audio.io import read_tags
 from restyler.client import ENDED, Client
 from restyler.client_refusals import RefusedError
 from restyler.command import shown
+from restyler.digests import sha256
 from restyler.progress import progress_bar
-from restyler.remote_record import NAME, Record, liked_mix, read_record, sha256, write_record
+from restyler.remote_record import NAME, Record, liked_mix, read_record, write_record
 from restyler.remote_request import request
 from restyler.takes import Take, plan, read_take
 from restyler.way_names import DEFAULT_WAY

@@ -3,7 +3,6 @@ more like one of them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 from audio.errors import InputError
 from audio.io import write_text_atomic
 from restyler.command import shown
+from restyler.digests import sha256
 
 NAME = ".restyler-remote.json"
 FORMAT = 1
@@ -73,12 +73,3 @@ def liked_mix(mix: Path, server: str) -> tuple[str, int]:
     if not os.path.isfile(mix) or record.files[mix.name] != sha256(mix):  # noqa: PTH113 - see takes.py
         raise InputError(f"{shown(mix)}: no longer the file that was fetched; --like needs one")
     return record.job, int(mix.stem.rpartition("_")[2])
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes. Raises InputError where it can't be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from audio.errors import InputError
 from audio.io import read_tags
 from restyler.command import shown
+from restyler.digests import sha256
 from restyler.takes import AUDIO_SUFFIXES, Take
 from restyler.watch_record import Entry, Record
 
@@ -121,7 +121,7 @@ class Watcher:
 
     def _make(self, name: str, signature: Signature) -> None:
         path = self._folder / name
-        old, digest = self._record.entries.get(name), _sha256(path)
+        old, digest = self._record.entries.get(name), sha256(path)
         if old is not None and old.done and old.sha256 == digest:  # touched, or copied anew
             self._record.keep(name, replace(old, signature=signature))
             return
@@ -147,11 +147,3 @@ def is_mix(path: Path) -> bool:
         return {"seed", "take", "model"} <= read_tags(path).keys()
     except InputError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read: {error.strerror}") from error
