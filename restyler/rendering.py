@@ -28,7 +28,7 @@ from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Beside, Progress
 from restyler.rack_chain import through
 from restyler.saying import References
-from restyler.sends import summed, wet
+from restyler.sends import Sends, summed, wet
 from restyler.settings import Settings
 from restyler.stems import DRY, stems_beside
 from restyler.stopwatch import CODEC as CODEC_SHARE
@@ -115,7 +115,7 @@ def render(
     resampled: bool = True,
     watch: Stopwatch | None = None,
     after: Sequence[Step] = (),
-    buses: Mapping[str, Sequence[Step]] | None = None,
+    sends: Sends | None = None,
     stems: bool = False,
     stamp: TimeStamp | None = None,
 ) -> Iterator[Mix]:
@@ -131,12 +131,12 @@ def render(
     back (`restyler.guards`). Judged is the whole mix, so that neither strength nor levels choose the seed. resampled:
     whether it may give way; if not, what is wrong with it is said.
     after: an effect chain for each mix, which it hears at the loudness of training, before loudness and peak.
-    buses: what hears the mix then, and is added to it (`restyler.sends`). stems: whether the dry mix and what each bus
-    adds are written too (`restyler.stems`). stamp: when the take began, for the files.
+    sends: what hears the mix then, and is added to it, drawn by the mix's seed (`restyler.sends`). stems: whether the
+    dry mix and what each bus adds are written too (`restyler.stems`). stamp: when the take began, for the files.
     Raises InputError where a file can't be written, ValueError for transfer without `raw` or with less strength than 1:
     the chain alone would not be the mix.
     """
-    if way == TRANSFER and (strength != 1 or after or buses):
+    if way == TRANSFER and (strength != 1 or after or sends):
         raise ValueError(f"a chain is the whole mix, not {strength} of it, and with no other after it")
     watch = watch or Stopwatch()
     every = pipeline.told(_heard(take), settings, seeds) if said is None else said
@@ -169,14 +169,13 @@ def render(
             kept = at_strength(encoded.waveform, lifted, strength)
         with watch.of(RENDERING):
             kept = through(after, kept) if after else kept
-            dry, added = kept, wet(kept, buses or {})
+            dry, added = kept, wet(kept, sends.drawn(start_of(seed)) if sends else {})
             kept = summed(dry, added) if added else kept
             parts = {DRY: dry, **added} if stems and added else made.stems
             del dry, added
         with watch.of(LEVELS):
-            own = (
-                strength > 0 or bool(after) or bool(buses)
-            )  # in its own place, unless it is the take, which the next mix needs
+            # in its own place, unless it is the take, which the next mix needs
+            own = strength > 0 or bool(after) or sends is not None
             matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=own)
         drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
         said_now = vars(settings) | {"style": told.style, "controls": dict(told.controls), "render": way}

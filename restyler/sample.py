@@ -97,7 +97,8 @@ def parser() -> Parser:
         help="an effect chain that each mix goes through, before loudness and peak are set")
     add("--reverb", type=Path, metavar="CHAIN.yaml",
         help="reverb and delay by hand: every style of the file is a bus that hears the mix, after --after; what it "
-        "makes is added. Of its own space the model is told to make little, unless --space says else")
+        "makes is added, what it leaves to chance drawn by each mix's seed. Of its own space the model is told to make "
+        "little, unless --space says else. bundled: a room and echoes of the project's own, others for each mix")
     add("--stems", action="store_true",
         help="also write what adds up to each mix: mix_00.dry.wav, and with --reverb what each bus adds, with --render "
         "transfer mix_00.delay.wav and mix_00.reverb.wav")

@@ -115,7 +115,7 @@ class Choice:
         """Of the stems that are written beside each mix, the names; a chain may have no delay or no reverb."""
         if not self._options.stems:
             return ()
-        return (DRY, *(self.reverb.buses if self.reverb else CHAIN_STEMS.values()))
+        return (DRY, *(self.reverb.names if self.reverb else CHAIN_STEMS.values()))
 
     def _heard(self, take: Path) -> Waveform:
         """What is encoded: the take, through the chain of --before."""
@@ -176,7 +176,7 @@ class Choice:
             guarded=self.guarded,
             watch=watch,
             after=self.after.steps if self.after else (),
-            buses=self.reverb.buses if self.reverb else {},
+            sends=self.reverb,
             stems=self._options.stems,
             stamp=read_time_stamp(take.path),
             resampled=self._options.around != 0,  # that mix again is wanted, whatever is wrong with it

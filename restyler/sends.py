@@ -2,7 +2,7 @@
 
 Each style of a file of chains is a bus: it hears the dry mix, gives what its parts make of it without the dry sound
 that some leave beside (`audio.parts_stages.DRY`), and is added. So an equaliser or a compressor in it works on the wet
-alone, and what there is of each can be written apart.
+alone, and what there is of each can be written apart. What the file leaves to chance, the seed of each mix draws.
 """
 
 from __future__ import annotations
@@ -24,23 +24,38 @@ from restyler.stems import DRY
 MOST_BUSES = 8
 WHOLE_CHAIN = "vocal_chain"  # a part that is a whole mix: there is no wet alone
 SPACE = "space_db"  # the control that the model is told where a reverb by hand comes after it
+ROOMS = Path(__file__).with_name("bundled") / "rooms.yaml"  # what --reverb bundled means
+TOLD_APART_BY = 16  # draws: files that differ in a single choice of two are told apart in all but one case of 65,536
 DEVIATIONS_BELOW = 3.0  # of it under the mean of the training pairs: the driest that docs/controls.md has measured
 
 
 @dataclass(frozen=True)
 class Sends:
-    """buses: name → steps, every value fixed. tag: for a file's comment, as of a `Rack`."""
+    """chains: each style of them is a bus. tag: for a file's comment, as of a `Rack`."""
 
     tag: str
-    buses: Mapping[str, tuple[Step, ...]]
+    chains: Chains
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.chains.styles)
+
+    def drawn(self, seed: int) -> dict[str, tuple[Step, ...]]:
+        """Steps by bus, every value fixed: what the file leaves to chance, noise included, follows from the seed."""
+        return {name: self.chains.draw(name, 0, key="", seed=seed, is_test=False) for name in self.names}
 
 
 def read_sends(path: Path, *, sample_rate: int) -> Sends:
-    """Every style of a file of chains as a bus; its programs are tried at this rate.
+    """Every style of the file that --reverb names as a bus; its programs are tried at this rate.
 
     Raises InputError where `read_chains` does, for a name or part that no bus can have, and for too many of them.
     """
-    return sends_of(read_chains(path), sample_rate=sample_rate)
+    return sends_of(read_chains(place_of(path)), sample_rate=sample_rate)
+
+
+def place_of(path: Path) -> Path:
+    """Of the file that --reverb names: ROOMS for `bundled`."""
+    return ROOMS if path == Path("bundled") else path
 
 
 def sends_of(chains: Chains, *, sample_rate: int) -> Sends:
@@ -49,18 +64,17 @@ def sends_of(chains: Chains, *, sample_rate: int) -> Sends:
     if len(chains.styles) > MOST_BUSES:
         raise InputError(f"{shown(path)}: up to {MOST_BUSES} styles, each a bus, not {len(chains.styles)}")
     require_short_name(path)
-    buses = {}
-    for name in chains.styles:
+    sends = Sends("", chains)
+    for name, steps in sends.drawn(0).items():
         if name.casefold() == DRY:
             raise InputError(f"{shown(path)}: no bus is called {name}: that is the mix without them")
         if not fits_comments(name):
             raise InputError(f"{shown(path)}: style «{name}»: its name as a bus takes at most 40 bytes of a comment")
-        steps = chains.draw(name, 0, key="", seed=0, is_test=False)
         if any(step.name == WHOLE_CHAIN for step in steps):
             raise InputError(f"{shown(path)}: style «{name}»: {WHOLE_CHAIN} is a whole mix, no bus has one")
         latency_lines(steps, sample_rate)
-        buses[name] = steps
-    return Sends(tag_of(path, [step for steps in buses.values() for step in steps], chains.files), buses)
+    drawn = [step for seed in range(TOLD_APART_BY) for steps in sends.drawn(seed).values() for step in steps]
+    return Sends(tag_of(path, drawn, chains.files), chains)
 
 
 def wet(dry: Waveform, buses: Mapping[str, Sequence[Step]]) -> dict[str, Waveform]:

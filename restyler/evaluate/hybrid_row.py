@@ -1,15 +1,15 @@
-"""The row of the hybrid: the model's dry character, and a reverb by hand beside it (`restyler sample --reverb`)."""
+"""Rows of the hybrid: the model's dry character, and a reverb beside it (`restyler sample --reverb`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from audio.parts import Step, find_part
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
-from restyler.evaluate.row import Row, as_loud, like
+from restyler.evaluate.row import Row, as_loud, like, remembered
 from restyler.pipeline import VocalRestylePipeline
-from restyler.sends import SPACE, dry_space_db, summed, wet
+from restyler.sends import ROOMS, SPACE, dry_space_db, read_sends, summed, wet
 from restyler.settings import ANY_STYLE
 
 # Nobody set it for these songs: a plate as the books have it for a lead vocal, the same for all.
@@ -22,24 +22,42 @@ PLATE = (
 )
 
 
-def hybrid_row(
+def hybrid_rows(
     pipeline: VocalRestylePipeline, finish: Callable[[Waveform, Waveform], Waveform], *, draws: int, seed: int
-) -> Row:
-    """finish: the take and a decoded mix → the finished mix. A style drawn by each seed, the seeds those of the model's
-    own rows. Raises InputError for a model that knows no space."""
+) -> list[Row]:
+    """One plate beside all samples, and a room drawn by the seed of each from the bundled file.
+
+    finish: the take and a decoded mix → the finished mix. A style drawn by each seed, the seeds those of the model's
+    own rows. Raises InputError for a model that knows no space.
+    """
     controls = {SPACE: dry_space_db(pipeline.defaults)}
     style = ANY_STYLE if pipeline.styles else None
-    plate = [Step(name, find_part(name).checked(values)) for name, values in PLATE]
+    plate = {"plate": [Step(name, find_part(name).checked(values)) for name, values in PLATE]}
+    rooms = read_sends(ROOMS, sample_rate=pipeline.codec.sample_rate)
 
-    def sample(song: Song) -> Sequence[Waveform]:
+    def dry(song: Song) -> Sequence[Waveform]:
+        take = song.take.resampled(pipeline.codec.sample_rate)
         mixes = pipeline(song.take, seeds=range(seed, seed + draws), style=style, controls=controls)
-        return [with_plate(song, Waveform(mix, pipeline.codec.sample_rate)) for mix in mixes]
+        return [finish(take, Waveform(mix, pipeline.codec.sample_rate)).stereo() for mix in mixes]
 
-    def with_plate(song: Song, decoded: Waveform) -> Waveform:
-        dry = finish(song.take.resampled(decoded.sample_rate), decoded).stereo()
-        return as_loud(like(song.mix, summed(dry, wet(dry, {"plate": plate}))), song.take)
+    once = remembered(dry)
 
-    what = (
-        f"{draws} samples told {controls[SPACE]:.1f} dB of space, and one plate of 1.6 s at −14 dB beside all of them"
-    )
-    return Row("hybrid, residual and a plate", what, sample)
+    def beside(song: Song, buses: Callable[[int], Mapping[str, Sequence[Step]]]) -> list[Waveform]:
+        return [
+            as_loud(like(song.mix, summed(one, wet(one, buses(number)))), song.take)
+            for number, one in enumerate(once(song), start=seed)
+        ]
+
+    what = f"{draws} samples told {controls[SPACE]:.1f} dB of space, and"
+    return [
+        Row(
+            "hybrid, residual and a plate",
+            f"{what} one plate of 1.6 s at −14 dB beside all of them",
+            lambda song: beside(song, lambda _: plate),
+        ),
+        Row(
+            "hybrid, residual and drawn rooms",
+            f"{what} a room and echoes drawn by each seed (--reverb bundled)",
+            lambda song: beside(song, rooms.drawn),
+        ),
+    ]

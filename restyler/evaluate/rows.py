@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from restyler.evaluate.hybrid_row import hybrid_row
+from restyler.evaluate.hybrid_row import hybrid_rows
 from restyler.evaluate.matchering_row import installed, matchering_row
 from restyler.evaluate.model_rows import Finish, average_row, codec_rows, sampled_rows
 from restyler.evaluate.preset_rows import Fit, fitted_rows
@@ -48,7 +48,7 @@ def all_rows(
                 rows.append(average_row(pipeline, f"ours, average answer, {way}", what, finishes[way]))
         rows += sampled_rows(pipeline, finishes, draws=draws, seed=seed)
         if SPACE in pipeline.defaults.controls and RESIDUAL in finishes:
-            rows.append(hybrid_row(pipeline, finishes[RESIDUAL], draws=draws, seed=seed))
+            rows += hybrid_rows(pipeline, finishes[RESIDUAL], draws=draws, seed=seed)
         around += [row for row in rows if row.name in UNREFERRED]
     if installed():
         rows.append(matchering_row())

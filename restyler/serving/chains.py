@@ -37,6 +37,7 @@ BEGINS = (
     yaml.FlowMappingStartToken,
 )
 ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
+SHARES = (*(n / 64 for n in range(64)), 1 - 2**-53)  # both ends of every range, and each of up to 64 choices
 DECAY = "t60"  # in the names of the parameters that say how long a reverb decays
 
 
@@ -54,9 +55,10 @@ def read_job_chains(chains: Mapping[str, Mapping[str, str]], *, allowed: Sequenc
         try:
             _require_plain(chain["yaml"])
             read = read_chains(Path(chain["name"]), text=chain["yaml"], allowed=allowed)
-            # What is played: values that are drawn are drawn from seed 0.
+            # Values that are drawn are drawn from seed 0, but those of a reverb by each mix, wherever they fall.
             steps = [step for style in read.styles for step in read.draw(style, 0, key="", seed=0, is_test=False)]
-            _require_small(steps)
+            shares = SHARES if field == "reverb" else ()
+            _require_small([steps, *([s for style in read.styles for s in read.at(style, share)] for share in shares)])
             latency_lines(steps, sample_rate)
             found[field] = sends_of(read, sample_rate=sample_rate) if field == "reverb" else rack_of(read)
         except InputError as error:
@@ -77,16 +79,25 @@ def _require_plain(text: str) -> None:
                 raise InputError(f"lists and mappings lie up to {DEEPEST} deep here")
 
 
-def _require_small(steps: Sequence[Step]) -> None:
-    if len(steps) > MOST_PARTS:
-        raise InputError(f"up to {MOST_PARTS} parts are played here, not {len(steps)}")
-    decays_s = [[float(value) for name, value in step.values.items() if DECAY in name] for step in steps]
-    in_all_s = sum(max(each, default=0.0) for each in decays_s)
+def _require_small(drawn: Sequence[Sequence[Step]]) -> None:
+    """drawn: one chain, with its values drawn in several ways, of which each part is taken at its worst."""
+    if len(drawn[0]) > MOST_PARTS:
+        raise InputError(f"up to {MOST_PARTS} parts are played here, not {len(drawn[0])}")
+    parts = list(zip(*drawn, strict=True))
+    in_all_s = sum(max(map(_decay_s, part)) for part in parts)
     if in_all_s > MOST_DECAY_S:
         raise InputError(f"reverbs may decay for {MOST_DECAY_S:g} s together here, not {in_all_s:.1f} s")
-    echoes = sum(1000 / float(step.values[ECHO_MS[step.name]]) for step in steps if step.name in ECHO_MS)
+    echoes = sum(max(map(_echoes_a_second, part)) for part in parts)
     if echoes > MOST_ECHOES:
         raise InputError(f"ping-pong delays may give {MOST_ECHOES} echoes a second together here, not {echoes:.0f}")
+
+
+def _decay_s(step: Step) -> float:
+    return max((float(value) for name, value in step.values.items() if DECAY in name), default=0.0)
+
+
+def _echoes_a_second(step: Step) -> float:
+    return 1000 / float(step.values[ECHO_MS[step.name]]) if step.name in ECHO_MS else 0.0
 
 
 def options_of(arguments: Sequence[str], chains: Mapping[str, Any]) -> argparse.Namespace:

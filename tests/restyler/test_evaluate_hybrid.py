@@ -11,8 +11,9 @@ from audio.loudness import integrated_loudness_lufs
 from audio.parts import Step, find_part, render
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
-from restyler.evaluate.hybrid_row import PLATE, hybrid_row
+from restyler.evaluate.hybrid_row import PLATE, hybrid_rows
 from restyler.pipeline import VocalRestylePipeline
+from restyler.sends import ROOMS, read_sends
 from restyler.settings import ANY_STYLE
 
 
@@ -23,7 +24,8 @@ def test_it_is_the_dry_model_and_what_the_plate_makes_of_it(
     rate = pipeline.codec.sample_rate
     take = vocal(0.7, rate)
     song = Song(key="a", song="a", take=take, mix=take.stereo(), style=None, renders={})
-    found = hybrid_row(pipeline, lambda _, decoded: decoded, draws=2, seed=5).render(song)
+    plate, rooms = hybrid_rows(pipeline, lambda _, decoded: decoded, draws=2, seed=5)
+    found = plate.render(song)
     mean, deviation = pipeline.defaults.controls["space_db"]
     told = {"space_db": mean - 3 * deviation}
     dry = pipeline(take, seeds=[5, 6], style=ANY_STYLE if pipeline.styles else None, controls=told)
@@ -37,3 +39,10 @@ def test_it_is_the_dry_model_and_what_the_plate_makes_of_it(
         assert np.abs(gain * wet.numpy()).max() > 1e-3
         assert mix.samples.shape == song.mix.samples.shape and mix.sample_rate == rate
         assert integrated_loudness_lufs(mix) == pytest.approx(integrated_loudness_lufs(take), abs=0.01)
+    drawn = [wave.samples.numpy() for wave in rooms.render(song)]
+    for number, (mix, samples) in enumerate(zip(drawn, dry, strict=True), start=5):
+        base = Waveform(samples, rate).stereo().samples
+        buses = read_sends(ROOMS, sample_rate=rate).drawn(number).values()
+        added = [render(list(steps), Waveform(base, rate)).samples - base for steps in buses]
+        whole = (base + sum(added)).numpy()
+        np.testing.assert_allclose(mix, (mix * whole).sum() / (whole**2).sum() * whole, atol=1e-5)

@@ -18,6 +18,7 @@ from audio.waveform import Waveform
 from restyler.model_folder import BUNDLED
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sample import main
+from restyler.sends import read_sends
 from restyler.stems import CHAIN_STEMS, of_chain
 
 Run = Callable[..., int]
@@ -186,3 +187,40 @@ def test_a_real_take_stays_dry_and_rings_as_the_bus_says(shared_data: Path, tmp_
     print(f"\nspace {np.round(spaces, 2)} dB; energy after the end {10 * np.log10(after[1] / after[0]):.1f} dB more")
     assert spaces[0] < spaces[1] - 0.3 and spaces[0] < spaces[2] - 2
     assert after[1] > 100 * after[0]
+
+
+def test_each_mix_draws_its_own_room_and_a_liked_one_keeps_it(run: Run, tmp_path: Path) -> None:
+    """The wet levels that arrive are those that the file draws for the seeds."""
+    file = buses(tmp_path, room="{convolution: {impulse_response: click.wav, wet_db: {uniform: [-30, 0]}}}")
+    assert run("out", "--reverb", file, "--stems", "--variations", 3) == 0
+    folder = tmp_path / "out" / "take"
+    levels_db = []
+    for number in range(3):
+        dry, room = (sound(folder / f"mix_0{number}.{name}.wav") for name in ("dry", "room"))
+        levels_db.append(10 * np.log10((room**2).sum() / (dry**2).sum()))
+    drawn = [read_sends(file, sample_rate=RATE_HZ).drawn(seed)["room"][0].values["wet_db"] for seed in range(3)]
+    assert len(set(drawn)) == 3
+    np.testing.assert_allclose(levels_db, drawn, atol=0.05)
+    liked = folder / "mix_02.wav"
+    assert run("again", "--reverb", file, "--like", liked, "--around", 0) == 0
+    np.testing.assert_array_equal(sound(tmp_path / "again" / "take" / "mix_00.wav"), sound(liked))
+    first = file.read_text()
+    for other in ("-30, 0.1", "-30.1, 0"):
+        file.write_text(first.replace("-30, 0", other))
+        assert run("other", "--reverb", file, "--like", liked, "--around", 0) == 2  # drawn by another law
+
+
+def test_the_bundled_rooms_differ_in_length_and_level_from_seed_to_seed(run: Run, tmp_path: Path) -> None:
+    assert run("out", "--reverb", "bundled", "--stems") == 0
+    folder = tmp_path / "out" / "take"
+    assert {path.name for path in folder.iterdir()} == {f"mix_00{n}.wav" for n in ("", ".dry", ".room", ".echo")}
+    assert read_tags(folder / "mix_00.wav")["reverb"].startswith("rooms.yaml ")
+    rooms = [read_sends(Path("bundled"), sample_rate=RATE_HZ).drawn(seed) for seed in range(200)]
+    for bus, name, low, high in (
+        ("room", "t60_mid_s", 0.7, 2.9),
+        ("room", "wet_db", -28.4, -5.6),
+        ("echo", "time_ms", 180, 770),
+    ):
+        values = [float(room[bus][0].values[name]) for room in rooms]
+        assert low <= min(values) and max(values) <= high
+        assert max(values) - min(values) > 0.7 * (high - low), name

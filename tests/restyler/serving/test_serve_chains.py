@@ -100,6 +100,28 @@ def test_what_would_fill_memory_or_take_hours_is_refused(yaml: str, told: str) -
 
 
 @pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        (
+            "{reverb: {wet_db: 0, t60_mid_s: {uniform: [1, 29]}}}, {reverb: {wet_db: 0, t60_low_s: {choice: [2, 1]}}}",
+            31,
+        ),
+        ("{ping_pong_delay: {time_ms: {uniform: [1, 500]}, wet_db: 0}}, " * 3, 3000),
+    ],
+)
+def test_what_a_reverb_leaves_to_chance_is_taken_at_its_worst(parts: str, told: int) -> None:
+    """Every mix draws its own, so a job is small only if all that it may draw is."""
+
+    def read_it(field: str) -> None:
+        chain = {"name": "c", "yaml": f"styles: {{one: [{parts}]}}"}
+        read_job_chains({field: chain}, allowed=allowed_parts(programs=False), sample_rate=RATE_HZ)
+
+    with pytest.raises(InputError, match=f"not {told}"):
+        read_it("reverb")
+    read_it("after")  # which plays what seed 0 draws, and no more
+
+
+@pytest.mark.parametrize(
     "chain", [{"yaml": "x" * 8001}, {"yaml": ""}, {"yaml": "x", "name": "../x"}, {"yaml": "x", "path": "/x"}, "x", 1]
 )
 def test_a_chain_is_a_bounded_text_with_the_name_of_a_file(chain: Any) -> None:
