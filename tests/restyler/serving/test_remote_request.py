@@ -14,6 +14,7 @@ from audio.errors import InputError
 from restyler import remote, sample
 from restyler.remote_request import LOCAL, RENAMED, UPLOADED, request, wishes
 from restyler.sample_plan import CHAINS
+from restyler.sends import ROOMS
 from restyler.serving import sample_fields
 from restyler.serving.requests import JobRequest
 
@@ -48,6 +49,10 @@ def asked(arguments: list[str]) -> dict[str, Any]:
     parser = remote.parser()
     options = parser.parse_args([*HERE, *arguments])
     return request(wishes(options, remote.shared_options(), parser), take=TAKE, references=[], like=None)
+
+
+def test_the_bundled_rooms_are_sent_as_their_text() -> None:
+    assert asked(["--reverb", "bundled"])["reverb"] == {"yaml": ROOMS.read_text(encoding="utf-8"), "name": "rooms.yaml"}
 
 
 @settings(max_examples=25)
