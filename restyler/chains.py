@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,19 +50,6 @@ class Chains:
             for name, table in self.tables.items()
             if any(name in _tables_of(part) for part in self.styles[style])
         }
-        return self._steps(style, rows, lambda place, name: share(*purpose, place, name))
-
-    def at(self, style: str, share: float) -> tuple[Step, ...]:
-        """The chain of a style with every distribution at one share, 0 ≤ share < 1: numbers are lowest at 0, and none
-        is higher than near 1. Raises ValueError for chains with tables, whose rows have no order."""
-        if self.tables:
-            raise ValueError("the rows of a table have no order")
-        return self._steps(style, {}, lambda place, name: share)
-
-    def _steps(
-        self, style: str, rows: Mapping[str, Mapping[str, Value]], share_of: Callable[[str, str], float]
-    ) -> tuple[Step, ...]:
-        """share_of: place of a part among those of its kind, and name of a parameter → share of its distribution."""
         steps: list[Step] = []
         for part, place in _numbered(self.styles[style]):
             values: dict[str, Value] = dict(rows[part.preset]) if part.preset else {}
@@ -70,7 +57,7 @@ class Chains:
                 if isinstance(source, Column):
                     values[name] = rows[source.table][source.name]
                 else:
-                    values[name] = source.at(share_of(place, name))
+                    values[name] = source.at(share(*purpose, place, name))
             if part.name in EXTERNAL:
                 values = external_part(part.name, part.named, part.path).checked(values)
                 steps.append(ProgramStep(part.name, values, part.path, part.named))
@@ -78,7 +65,7 @@ class Chains:
             if part.path is None:
                 declared = find_part(part.name)
                 if Seed() in declared.parameters and Seed.name not in part.values:
-                    values[Seed.name] = int(share_of(place, Seed.name) * SEED_LIMIT)
+                    values[Seed.name] = int(share(*purpose, place, Seed.name) * SEED_LIMIT)
                 values = declared.checked(values)
             steps.append(Step(part.name, values, part.path))
         return tuple(steps)

@@ -10,12 +10,14 @@ import argparse
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from audio.errors import InputError
 from audio.parts import PARTS, Step
+from audio.parts_kinds import Value
+from restyler.chain_reader import Column, StylePart
 from restyler.chains import read_chains
 from restyler.rack_chain import latency_lines, rack_of
 from restyler.sample import parser
@@ -28,6 +30,9 @@ PROGRAMS = ("ffmpeg", "sox")
 MOST_PARTS = 16
 MOST_DECAY_S = 30.0  # of all reverbs of a chain together: each holds its whole decay in memory
 DEEPEST = 20
+Played: TypeAlias = tuple[
+    str, Mapping[str, Sequence[Value]]
+]  # name of a part; what each parameter is, or may be drawn as
 MOST_ECHOES = 2000  # a second, of all ping-pong delays of a chain together: each echo is a step of its own
 ECHO_MS = {"ping_pong_delay": "time_ms", "vocal_chain": "delay_time_ms"}  # in what parameter a part says the time
 BEGINS = (
@@ -37,7 +42,6 @@ BEGINS = (
     yaml.FlowMappingStartToken,
 )
 ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
-SHARES = (*(n / 64 for n in range(64)), 1 - 2**-53)  # both ends of every range, and each of up to 64 choices
 DECAY = "t60"  # in the names of the parameters that say how long a reverb decays
 
 
@@ -56,9 +60,9 @@ def read_job_chains(chains: Mapping[str, Mapping[str, str]], *, allowed: Sequenc
             _require_plain(chain["yaml"])
             read = read_chains(Path(chain["name"]), text=chain["yaml"], allowed=allowed)
             # Values that are drawn are drawn from seed 0, but those of a reverb by each mix, wherever they fall.
+            parts = [part for style in read.styles.values() for part in style]
             steps = [step for style in read.styles for step in read.draw(style, 0, key="", seed=0, is_test=False)]
-            shares = SHARES if field == "reverb" else ()
-            _require_small([steps, *([s for style in read.styles for s in read.at(style, share)] for share in shares)])
+            _require_small([_played(*both, drawn=field == "reverb") for both in zip(parts, steps, strict=True)])
             latency_lines(steps, sample_rate)
             found[field] = sends_of(read, sample_rate=sample_rate) if field == "reverb" else rack_of(read)
         except InputError as error:
@@ -79,25 +83,24 @@ def _require_plain(text: str) -> None:
                 raise InputError(f"lists and mappings lie up to {DEEPEST} deep here")
 
 
-def _require_small(drawn: Sequence[Sequence[Step]]) -> None:
-    """drawn: one chain, with its values drawn in several ways, of which each part is taken at its worst."""
-    if len(drawn[0]) > MOST_PARTS:
-        raise InputError(f"up to {MOST_PARTS} parts are played here, not {len(drawn[0])}")
-    parts = list(zip(*drawn, strict=True))
-    in_all_s = sum(max(map(_decay_s, part)) for part in parts)
+def _played(part: StylePart, step: Step, *, drawn: bool) -> Played:
+    """drawn: whether each mix draws the part's distributions anew; else the step's values are what is played."""
+    ends = {name: source.extremes for name, source in part.values.items() if drawn and not isinstance(source, Column)}
+    return step.name, {name: ends.get(name, (value,)) for name, value in step.values.items()}
+
+
+def _require_small(parts: Sequence[Played]) -> None:
+    if len(parts) > MOST_PARTS:
+        raise InputError(f"up to {MOST_PARTS} parts are played here, not {len(parts)}")
+    decays_s = [
+        [float(value) for name, values in every.items() if DECAY in name for value in values] for _, every in parts
+    ]
+    in_all_s = sum(max(each, default=0.0) for each in decays_s)
     if in_all_s > MOST_DECAY_S:
         raise InputError(f"reverbs may decay for {MOST_DECAY_S:g} s together here, not {in_all_s:.1f} s")
-    echoes = sum(max(map(_echoes_a_second, part)) for part in parts)
+    echoes = sum(1000 / min(map(float, every[ECHO_MS[name]])) for name, every in parts if name in ECHO_MS)
     if echoes > MOST_ECHOES:
         raise InputError(f"ping-pong delays may give {MOST_ECHOES} echoes a second together here, not {echoes:.0f}")
-
-
-def _decay_s(step: Step) -> float:
-    return max((float(value) for name, value in step.values.items() if DECAY in name), default=0.0)
-
-
-def _echoes_a_second(step: Step) -> float:
-    return 1000 / float(step.values[ECHO_MS[step.name]]) if step.name in ECHO_MS else 0.0
 
 
 def options_of(arguments: Sequence[str], chains: Mapping[str, Any]) -> argparse.Namespace:

@@ -106,6 +106,14 @@ def test_what_would_fill_memory_or_take_hours_is_refused(yaml: str, told: str) -
             "{reverb: {wet_db: 0, t60_mid_s: {uniform: [1, 29]}}}, {reverb: {wet_db: 0, t60_low_s: {choice: [2, 1]}}}",
             31,
         ),
+        (
+            "{reverb: {wet_db: 0, t60_mid_s: {choice: ["
+            + "1, " * 300
+            + "30"
+            + ", 1" * 300
+            + "]}}}, {reverb: {wet_db: 0}}",
+            31,
+        ),
         ("{ping_pong_delay: {time_ms: {uniform: [1, 500]}, wet_db: 0}}, " * 3, 3000),
     ],
 )
