@@ -9,9 +9,12 @@ import argparse
 import contextlib
 import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NoReturn, Protocol, TextIO
 
 BAD_INPUT = 2
@@ -69,6 +72,21 @@ def printing(text: Callable[[Any], str]) -> type[argparse.Action]:
     return Printing
 
 
+_pressed = False  # Ctrl-C, since the command began
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    global _pressed
+    _pressed = True
+    raise KeyboardInterrupt
+
+
+def require_not_interrupted() -> None:
+    """Raises KeyboardInterrupt where Ctrl-C was pressed: one that came within a callback of a library is lost there."""
+    if _pressed:
+        raise KeyboardInterrupt
+
+
 def command(main: Main) -> Main:
     """Wrap `main(argv) -> exit code` in the one error handler of all commands.
 
@@ -82,6 +100,13 @@ def command(main: Main) -> Main:
         if sys.stdout is None:
             print("error: standard output is closed", file=sys.stderr)
             return BAD_INPUT
+        global _pressed
+        _pressed = False
+        plain = threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if plain:
+            signal.signal(signal.SIGINT, _on_interrupt)
         try:
             with contextlib.redirect_stdout(_Stdout(sys.stdout)) as stdout:
                 try:
@@ -104,6 +129,9 @@ def command(main: Main) -> Main:
                 raise
             print("error:", str(error).replace("\n", " "), file=sys.stderr)
             return BAD_INPUT
+        finally:
+            if plain:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
     return handled
 
