@@ -72,7 +72,7 @@ def printing(text: Callable[[Any], str]) -> type[argparse.Action]:
     return Printing
 
 
-_pressed = False  # Ctrl-C, since the command began
+_pressed = False  # Ctrl-C, in the command that runs
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
@@ -82,7 +82,8 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def require_not_interrupted() -> None:
-    """Raises KeyboardInterrupt where Ctrl-C was pressed: one that came within a callback of a library is lost there."""
+    """Raises KeyboardInterrupt where Ctrl-C was pressed: one that lands in the callback of a weak reference, as large
+    sounds have, is printed there by Python and forgotten. For loops over long work."""
     if _pressed:
         raise KeyboardInterrupt
 
@@ -101,7 +102,6 @@ def command(main: Main) -> Main:
             print("error: standard output is closed", file=sys.stderr)
             return BAD_INPUT
         global _pressed
-        _pressed = False
         plain = threading.current_thread() is threading.main_thread() and (
             signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )
@@ -132,6 +132,7 @@ def command(main: Main) -> Main:
         finally:
             if plain:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                _pressed = False  # it was this command's alone
 
     return handled
 

@@ -16,7 +16,7 @@ from audio.io import write
 from audio.loudness import match_loudness
 from audio.parts import Step
 from audio.waveform import Waveform
-from restyler.command import DEFAULT_PEAK_DBTP
+from restyler.command import DEFAULT_PEAK_DBTP, require_not_interrupted
 from restyler.devices import pick_device
 from restyler.encoded import EncodedTake
 from restyler.guards import Guard, Verdict
@@ -201,6 +201,7 @@ def render(
     work = Beside(len(seeds) * finish.pieces, progress)
     decoded = mixes(seeds=seeds, said=every, max_batch=max_batch, progress=work.others)
     for seed, told, path in zip(seeds, every, paths, strict=True):
+        require_not_interrupted()
         # No name holds a mix while the next one is made: each takes as much memory as the take.
         yield finished(made_of(next(decoded), seed, work.add), seed, told, path)
 

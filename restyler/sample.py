@@ -16,7 +16,6 @@ from restyler.command import (
     command,
     integer,
     number,
-    require_not_interrupted,
     shown,
 )
 from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, originals, require_together, weighted_file
@@ -184,7 +183,6 @@ def _make(options: Namespace) -> int:
             with progress_bar(f"take {place} of {len(takes)}") as progress:
                 for mix in choice.render(take, progress=progress, watch=watch):
                     tqdm.write(mix.line())
-                    require_not_interrupted()
                     made_s += mix.waveform.duration_s
                     if report:
                         report.add(mix)
