@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from restyler.command import Parser, command, shown
+from restyler.command import Parser, command, number, shown
 
-SAMPLING = ("steps", "sigma", "guidance", "reference_guidance", "spread")
+SAMPLING = ("steps", "sigma", "guidance", "reference_guidance", "spread", "strength")
 
 
 @command
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="default guidance where a reference is given (default: as it is, or --guidance)",
     )
     parser.add_argument("--spread", type=float, metavar="X", help="default spread (default: as it is)")
+    parser.add_argument("--strength", type=number(0, 1), metavar="S", help="default strength (default: as it is)")
     parser.add_argument(
         "--pairs",
         type=Path,
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.reference_guidance is not None:
         pipeline.settings(guidance=options.reference_guidance)  # has to be possible
         defaults["reference_guidance"] = options.reference_guidance
+    if options.strength is not None:
+        defaults["strength"] = options.strength
     bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)
     with new_folder(out) as fresh:
         bundled.save_pretrained(fresh, dtype=torch.float16)

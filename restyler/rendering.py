@@ -33,7 +33,6 @@ from restyler.settings import Settings
 from restyler.stems import DRY, stems_beside
 from restyler.stopwatch import CODEC as CODEC_SHARE
 from restyler.stopwatch import FILES, GUARDS, LEVELS, RENDERING, Stopwatch
-from restyler.strength import at_strength
 from restyler.telling import Told
 from restyler.way_names import DEFAULT_WAY, TRANSFER
 from restyler.ways import Made, Way, chain_beside
@@ -104,7 +103,7 @@ def render(
     tags: Mapping[str, str],
     said: Sequence[Told] | None = None,
     reference: References = None,
-    strength: float = 1.0,
+    strength: float | None = None,
     loudness_lufs: float | None = None,
     peak_dbtp: float = DEFAULT_PEAK_DBTP,
     max_batch: int = 1,
@@ -123,7 +122,7 @@ def render(
     as the tail that it was encoded with.
 
     said, reference: as in `VocalRestylePipeline.mixes`. watch: is told where the time goes.
-    strength: 0 is the take, 1 the whole mix (`restyler.strength`).
+    strength: 0 is the take, 1 the whole mix (`restyler.strength`); the model's own if None.
     loudness_lufs: integrated loudness of the mixes; the take's own if None. One gain brings a mix there, or as near
     as its true peak stays under `peak_dbtp`. tags: what else to write into each file beside seed and settings.
     way: one of WAYS (`restyler.ways`); transfer writes the chain beside each mix, which names the take's file, `raw`.
@@ -133,17 +132,18 @@ def render(
     after: an effect chain for each mix, which it hears at the loudness of training, before loudness and peak.
     sends: what hears the mix then, and is added to it, drawn by the mix's seed (`restyler.sends`). stems: whether the
     dry mix and what each bus adds are written too (`restyler.stems`). stamp: when the take began, for the files.
-    Raises InputError where a file can't be written, ValueError for transfer without `raw` or with less strength than 1:
-    the chain alone would not be the mix.
+    Raises InputError where a file can't be written, ValueError for transfer without `raw` or with another chain after
+    it: the chain alone would not be the mix.
     """
-    if way == TRANSFER and (strength != 1 or after or sends):
-        raise ValueError(f"a chain is the whole mix, not {strength} of it, and with no other after it")
+    if way == TRANSFER and (after or sends):
+        raise ValueError("a fitted chain is the whole mix, with no other after it")
     watch = watch or Stopwatch()
     every = pipeline.told(_heard(take), settings, seeds) if said is None else said
     with watch.of(CODEC_SHARE):
         encoded = pipeline.encoded(take) if isinstance(take, Waveform) else take
         del take
-        finish = Way(way, pipeline, encoded, stems=stems)
+        strength = pipeline.defaults.strength if strength is None else strength
+        finish = Way(way, pipeline, encoded, stems=stems, strength=strength)
     # All is measured at the loudness of training: at that of a quiet take the gate at −70 LUFS would cut into mixes.
     target_lufs = encoded.loudness_lufs if loudness_lufs is None else loudness_lufs
     with watch.of(GUARDS):
@@ -166,7 +166,7 @@ def render(
                 judged = faithful(made, seed, guard=guard, again=again)
             made, lifted, seed, verdict = judged.made, judged.waveform, judged.seed, judged.verdict
         with watch.of(LEVELS):
-            kept = at_strength(encoded.waveform, lifted, strength)
+            kept = finish.kept(lifted)
         with watch.of(RENDERING):
             kept = through(after, kept) if after else kept
             dry, added = kept, wet(kept, sends.drawn(start_of(seed)) if sends else {})
@@ -174,8 +174,7 @@ def render(
             parts = {DRY: dry, **added} if stems and added else made.stems
             del dry, added
         with watch.of(LEVELS):
-            # in its own place, unless it is the take, which the next mix needs
-            own = strength > 0 or bool(after) or sends is not None
+            own = kept is not encoded.waveform  # in its own place, unless it is the take, which the next mix needs
             matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=own)
         drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
         said_now = vars(settings) | {"style": told.style, "controls": dict(told.controls), "render": way}

@@ -80,7 +80,7 @@ def parser() -> Parser:
         "the model's, or 0 where a reference is given)")
     add("--steps", type=int, metavar="N", help="solver steps per mix, 1 to 1000 (default: the model's)")
     add("--strength", type=number(0, 1), metavar="S",
-        help="how much of the mix: 1 is all of it, 0 the take (default: 1)")
+        help="how much of the mix: 1 is all of it, 0 the take (default: the model's)")
     add("--lufs", type=number(QUIETEST_LUFS, 0), metavar="L",
         help=f"integrated loudness of the mixes in LUFS, {QUIETEST_LUFS} to 0 (default: the take's own)")
     add("--peak", type=number(LOWEST_PEAK_DBTP, 0), metavar="DBTP",

@@ -76,7 +76,7 @@ class Choice:
             options.between[2] if options.between else options.variations or default_variations(options)
         )
         self.way: str = options.render or (liked.way if liked else DEFAULT_WAY)
-        self.strength: float = _first(options.strength, liked.strength if liked else 1.0)
+        self.strength: float = _first(options.strength, liked.strength if liked else pipeline.defaults.strength)
         self.lufs: float | None = _first(options.lufs, liked.lufs if liked else None)
         self.peak_dbtp: float = _first(options.peak, liked.peak_dbtp if liked else DEFAULT_PEAK_DBTP)
         self.tail_s: float = _first(options.tail, liked.tail_s if liked else 0.0)
@@ -87,8 +87,6 @@ class Choice:
             )
         if options.stems and not self.reverb and self.way != TRANSFER:
             raise InputError(f"--stems needs --reverb, or --render transfer: a mix by {self.way} alone is one sound")
-        if self.way == TRANSFER and self.strength != 1:
-            raise InputError("--strength below 1 needs another --render than transfer: the chain would not be the mix")
 
     def _read_liked(self, takes: Sequence[Path], model: str) -> Liked:
         mix = self._options.like

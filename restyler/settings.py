@@ -33,6 +33,7 @@ class SamplingDefaults(BaseModel):
         jointly with features of their takes; empty where a model doesn't say.
     spread: how far, by default, controls that are not told are spread over the mixes; 0: they stay untold.
     reference_guidance: the default where a reference is given; None: `guidance`, as without one.
+    strength: how much of the mix is kept, the rest being the take (`restyler.strength`).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,6 +48,7 @@ class SamplingDefaults(BaseModel):
     draws: dict[str, JointNormal] = {}
     spread: Annotated[float, Field(ge=0, le=HIGHEST_SPREAD)] = 0.0
     reference_guidance: Annotated[float, Field(ge=0, le=HIGHEST_GUIDANCE)] | None = None
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _draws_fit(self) -> Self:

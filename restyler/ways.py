@@ -25,6 +25,7 @@ from restyler.encoded import EncodedTake, levelled
 from restyler.pipeline import VocalRestylePipeline
 from restyler.render_residual import put_back
 from restyler.stems import of_chain
+from restyler.strength import at_strength
 from restyler.transfer import fit
 from restyler.transfer.fit import HEARD_LUFS, fit_chain
 from restyler.transfer.rendering import render_chain
@@ -52,16 +53,22 @@ class Way:
     codec: the decoded mix itself. residual: `restyler.render_residual`. transfer: a chain fitted to the decoded mix
     (`restyler.transfer`), from what the codec leaves of the take, so that both sides have its errors and the chain
     doesn't learn them; the take itself then goes through it. An encoded take is heard at the loudness of training, any
-    other at its own and encoded here. stems: whether a chain's mix comes with what it adds up from. Raises ValueError
-    for another name.
+    other at its own and encoded here. stems: whether a chain's mix comes with what it adds up from. strength: how much
+    of the mix is kept (`restyler.strength`). Raises ValueError for another name.
     """
 
     def __init__(
-        self, name: str, pipeline: VocalRestylePipeline, take: Waveform | EncodedTake, *, stems: bool = False
+        self,
+        name: str,
+        pipeline: VocalRestylePipeline,
+        take: Waveform | EncodedTake,
+        *,
+        stems: bool = False,
+        strength: float = 1.0,
     ) -> None:
         if name not in WAYS:
             raise ValueError(f"a way of rendering is one of {', '.join(WAYS)}, not {name!r}")
-        self.name, self.stems = name, stems
+        self.name, self.stems, self.strength = name, stems, strength
         self.encoded = isinstance(take, EncodedTake)
         if isinstance(take, EncodedTake):
             self.take, self.lift_db = take.waveform, 20 * math.log10(take.gain)  # from the take as it came
@@ -76,8 +83,9 @@ class Way:
         return fit.STEPS if self.name == TRANSFER else 0
 
     def __call__(self, mix: Waveform, *, seed: int, progress: Callable[[], None] | None = None) -> Made:
-        """The mix to be written, of a decoded one, which is no longer what it was, at the level of `self.take`. seed:
-        of the noise of a chain's reverb. progress: called after every piece of the work, `pieces` times."""
+        """The whole mix, of a decoded one, which is no longer what it was, at the level of `self.take`; what is kept of
+        it, `kept` says. seed: of the noise of a chain's reverb. progress: called after every piece of the work,
+        `pieces` times."""
         if self.name == CODEC:
             return Made(mix)
         if self.name == RESIDUAL:
@@ -85,13 +93,18 @@ class Way:
             return Made(mix)
         gain = gain_to(self.take, HEARD_LUFS)
         heard = levelled(self.take, gain, 0)
-        dry, wet = self._dry(), mix
+        # A chain is fitted to what is to be kept: it is all of the mix.
+        dry, wet = self._dry(), at_strength(self.decoded, mix, self.strength)
         if not self.encoded:  # lifted before it is measured: in a quiet mix the gate at −70 LUFS would cut
             dry, wet = (levelled(each, gain, 0) for each in (dry, wet))
         steps = fit_chain(dry, wet, seed=seed % SEED_LIMIT, steps=fit.STEPS, progress=progress)
         on_disk.let_go(dry.samples, wet.samples)
         stems = of_chain(heard, steps) if self.stems else {}
         return Made(render_chain(heard, steps), steps, 20 * math.log10(gain) + self.lift_db, stems)
+
+    def kept(self, whole: Waveform) -> Waveform:
+        """What is to be written of a whole mix, at the level of `self.take`: at strength 0 that itself."""
+        return whole if self.name == TRANSFER else at_strength(self.take, whole, self.strength)
 
     def _dry(self) -> Waveform:
         """What the codec leaves of the take; of a mono take in mono, or a width would be fitted to the codec's errors

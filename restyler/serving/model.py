@@ -64,7 +64,7 @@ class ServedModel:
             if control in reaches:
                 lowest, highest = sorted(sign * end for end in reaches[control])
                 knobs[knob] = {"control": control, "sign": sign, "lowest": lowest, "highest": highest}
-        settings = {name: getattr(defaults, name) for name in ("guidance", "sigma", "spread", "steps")}
+        settings = {name: getattr(defaults, name) for name in ("guidance", "sigma", "spread", "steps", "strength")}
         return {
             "name": self.name,
             "sample_rate_hz": self.sample_rate_hz,
@@ -74,5 +74,5 @@ class ServedModel:
             "ways": list(WAYS),
             "defaults": settings
             | {"variations": DEFAULT_VARIATIONS, "around": DEFAULT_AROUND, "render": DEFAULT_WAY}
-            | {"peak_dbtp": DEFAULT_PEAK_DBTP, "strength": 1.0},
+            | {"peak_dbtp": DEFAULT_PEAK_DBTP},
         }

@@ -53,6 +53,7 @@ def distilled(
         paths=[out / mix_name],
         tags={"singer": phrase.singer},
         way=RESIDUAL,
+        strength=1.0,  # that knob the student has itself
     )
     sounds = {"key": phrase.key, "raw": raw_name, "mix": mix_name, "singer": phrase.singer, "seed": str(mix.seed)}
     return sounds | {"knobs": as_row(knobs), "limited": mix.limited, "styles": dict(told.styles)} | dict(told.controls)

@@ -115,10 +115,16 @@ def test_a_bundle_can_follow_references_as_it_does_not_follow_styles(model, card
     assert [defaults.guidance_for(referred=referred) for referred in (False, True)] == [2.0, 0.5]
 
 
+def test_a_bundle_can_keep_less_of_its_mixes(model, card, tmp_path):
+    assert bundle.main([str(model), str(tmp_path / "bundle"), "--card", str(card), "--strength", "0.6"]) == 0
+    assert VocalRestylePipeline.from_pretrained(tmp_path / "bundle").defaults.strength == 0.6
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--steps", "0"], "steps"),
+        (["--strength", "1.1"], "0 to 1"),
         (["--reference-guidance", "21"], "guidance: 0 to 20"),
         (["--sigma", "9"], "sigma"),
         (["--scheduler", "none"], "unknown sampler"),

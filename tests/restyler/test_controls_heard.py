@@ -49,7 +49,7 @@ def take(request: pytest.FixtureRequest, shared_data: Path) -> Waveform:
 def rendered(
     pipeline: VocalRestylePipeline, take: Waveform, settings: Settings, seeds: list[Seed], said: list[Told]
 ) -> list[Waveform]:
-    """As `sample.py` renders, at the take's loudness."""
+    """As `sample.py` renders, at the take's loudness; whole mixes."""
     mixes, way = pipeline.stream(take, settings, seeds=seeds, said=said, max_batch=1), Way("residual", pipeline, take)
     return [brought_to(way(Waveform(mix, RATE), seed=0).waveform, LUFS) for mix in mixes]
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from scipy.signal import sosfilt
 
+from audio.filters import Filter
 from audio.io import read, read_tags
 from audio.loudness import integrated_loudness_lufs
 from audio.waveform import Waveform
@@ -168,6 +170,29 @@ def test_a_mono_take_gets_no_width(
     ways[0].decoded = Waveform(ways[0].decoded.samples * torch.tensor([[1.0], [1.001]]), 48_000)
     found = [[step.name for step in way(stereo, seed=0).steps] for way in ways]
     assert [("width" in names) for names in found] == [False, True]
+
+
+def test_a_chain_is_fitted_to_what_is_kept_of_the_mix(
+    pipeline: VocalRestylePipeline, vocal: Callable[..., Waveform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mix that is the take with treble 14 dB down: the chain at less strength takes less of it down. The chain is all
+    of the mix, nothing fades into it any more."""
+    monkeypatch.setattr("restyler.transfer.fit.STEPS", 10)
+    take = vocal(0.6, 48_000)
+    shelf = Filter("high_shelf", 2_000.0, 0.7, -14.0).section(48_000)
+    treble_db = []
+    for strength in (0.0, 0.5, 1.0):
+        way = Way("transfer", pipeline, take, strength=strength)
+        dull = sosfilt(shelf, way.decoded.samples.numpy())
+        made = way(Waveform(torch.from_numpy(dull.astype(np.float32)), 48_000), seed=0).waveform
+        assert way.kept(made) is made
+        power = np.abs(np.fft.rfft(made.samples[0].numpy())) ** 2
+        hz = np.fft.rfftfreq(made.samples.shape[1], 1 / 48_000)
+        treble_db.append(10 * np.log10(power[hz > 4_000].sum() / power[hz < 1_000].sum()))
+    falls = np.diff(treble_db)
+    assert (falls < -2).all(), treble_db
+    faded_db = 20 * np.log10(0.5 + 0.5 * 10 ** (-14 / 20))  # half of each, in phase
+    assert falls[0] == pytest.approx(faded_db, abs=2.5), treble_db
 
 
 def test_an_unknown_way_is_refused(sample: Run, vocal_file: VocalFile, capsys: pytest.CaptureFixture[str]) -> None:

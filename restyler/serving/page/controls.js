@@ -62,7 +62,8 @@ export class Controls {
     this.knobs = Object.entries(model.knobs).map(([name, { lowest, highest }]) => new Knob(name, {
       lowest: Math.ceil(10 * lowest) / 10, highest: Math.floor(10 * highest) / 10, step: 0.1, shown: (value) => `${signed(value)} dB`, untold: "not told", start: (lowest + highest) / 2,
     }));
-    this.knobs.push(new Knob("strength", { lowest: 0, highest: 1, step: 0.05, shown: (value) => `${Math.round(100 * value)} %`, untold: "100 %", start: 1 }));
+    const percent = (value) => `${Math.round(100 * value)} %`;
+    this.knobs.push(new Knob("strength", { lowest: 0, highest: 1, step: 0.05, shown: percent, untold: percent(defaults.strength), start: defaults.strength }));
     byId("knobs").append(...this.knobs.map(({ row }) => row));
     byId("dice").addEventListener("click", () => { byId("seed").value = crypto.getRandomValues(new Uint32Array(1))[0]; });
     byId("reference").addEventListener("click", () => byId("reference-file").click());

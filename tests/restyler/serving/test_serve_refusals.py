@@ -129,7 +129,6 @@ def test_keys_are_kept_as_digests_alone(queueing: Any) -> None:
         ({"between": [1, 2, 17]}, "between", ["up to 16 mixes"]),
         ({"variations": 17}, "variations", ["up to 16 mixes"]),
         ({"around": 0.5}, "around", ["like"]),
-        ({"render": "transfer", "strength": 0.5}, "strength", ["transfer"]),
         ({"variations": 101}, "variations", ["100"]),
         ({"out": "/tmp"}, "out", ["not permitted"]),
         ({"seed": "1"}, "seed", ["integer"]),

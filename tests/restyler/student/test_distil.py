@@ -91,6 +91,7 @@ def test_what_a_mix_was_told_stands_in_it_as_the_row_says(pairs: Path, bundled: 
     styles = ordered_styles(bundled.styles, bundled.defaults)
     for row in rows(pairs):
         tags = io.read_tags(pairs / row["mix"])
+        assert tags["strength"] == "1.0"  # whatever the model's own is
         assert tags["render"] == "residual" and tags["seed"].startswith(row["seed"].split()[0])
         told = Knobs(**row["knobs"]).told(styles, bundled.defaults)
         assert row["styles"] == dict(told.styles)
