@@ -17,14 +17,17 @@ from restyler.ways import WAYS, Way
 LOW_RATE_FITTED_AT_HZ = 48_000  # what is sampled lower than chains can be fitted at is resampled for it
 
 
-def finishes(pipeline: VocalRestylePipeline) -> dict[str, Finish]:
-    """Each way of `restyler.ways` by name: a take and a decoded mix → the mix."""
+def finishes(pipeline: VocalRestylePipeline, *, strength: float) -> dict[str, Finish]:
+    """Each way of `restyler.ways` by name: a take and a decoded mix of the model → the mix at that strength."""
 
     def finished(way: Callable[[Waveform], Way], take: Waveform, mix: Waveform) -> Waveform:
-        return way(take)(mix, seed=0).waveform
+        prepared = way(take)
+        return prepared.kept(prepared(mix, seed=0).waveform)
 
     # The draws of a take follow each other. Takes are told apart by their tensors, not by what is in these.
-    return {name: partial(finished, lru_cache(maxsize=1)(partial(Way, name, pipeline))) for name in WAYS}
+    return {
+        name: partial(finished, lru_cache(maxsize=1)(partial(Way, name, pipeline, strength=strength))) for name in WAYS
+    }
 
 
 def fit(take: Waveform, mix: Waveform) -> Callable[[Waveform], Waveform]:

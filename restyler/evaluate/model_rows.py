@@ -41,7 +41,7 @@ def _round_trip(pipeline: VocalRestylePipeline, waveform: Waveform) -> Waveform:
     return like(waveform, round_trip(pipeline, waveform.resampled(pipeline.codec.sample_rate)))
 
 
-def average_row(pipeline: VocalRestylePipeline, name: str, what: str, finish: Finish = lambda take, mix: mix) -> Row:
+def average_row(pipeline: VocalRestylePipeline, name: str, what: str, finish: Finish) -> Row:
     """The answer without chance: nothing told, one step, and σ 0 where the path has a σ.
 
     The network estimates the mix under a mean square error; in one step, with no noise, that is the mean over all mixes

@@ -11,7 +11,7 @@ from restyler.evaluate.row import SECOND_HALF, Row
 FLOOR, CEILING, MEAN_PRESET, CALIBRATION = "raw take", "mix through the codec", "mean preset", "random preset"
 AROUND = (
     *(FLOOR, "raw take through the codec", CEILING, MEAN_PRESET, CALIBRATION),
-    *("chain fitted to the mix", "deterministic network", f"Matchering{SECOND_HALF}"),
+    *("chain fitted to the mix", "deterministic network, codec", f"Matchering{SECOND_HALF}"),
 )  # what every claim needs around it
 
 

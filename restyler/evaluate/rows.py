@@ -23,14 +23,16 @@ def all_rows(
     fit: Fit,
     presets: Sequence[Row],
     deterministic: VocalRestylePipeline | None,
+    deterministic_finishes: Mapping[str, Finish],
     draws: int,
     seed: int,
 ) -> list[Row]:
     """First what every table needs around it, then the model's own rows; what is scored on the second half comes last.
 
     pipeline: the model; None where others' renders alone are scored. presets: their rows, if there are any.
-    deterministic: a model trained to give one answer, which is then taken at its word. The row of Matchering is left
-    out where its package is not installed. The best of the random presets, and of a model's samples, is found among the
+    deterministic: a model trained to give one answer, which is then taken at its word; its answers are finished as the
+    average ones of the model are, or the rows could not be compared. The row of Matchering is left out where its
+    package is not installed. The best of the random presets, and of a model's samples, is found among the
     draws of one row.
     """
     rows = [Row("raw take", "the raw take as it is (floor)", lambda song: [song.take])]
@@ -40,12 +42,11 @@ def all_rows(
     around = list(rows)
     rows += fitted_rows(fit)
     if deterministic is not None:
-        rows.append(average_row(deterministic, "deterministic network", "a network trained to give one answer"))
+        what = "a network trained to give one answer"
+        rows += _answers(deterministic, "deterministic network", what, deterministic_finishes)
     if pipeline is not None:
         what = "the model's one answer without chance: nothing told, lowest σ, one step"
-        for way in (CODEC, RESIDUAL):
-            if way in finishes:
-                rows.append(average_row(pipeline, f"ours, average answer, {way}", what, finishes[way]))
+        rows += _answers(pipeline, "ours, average answer", what, finishes)
         rows += sampled_rows(pipeline, finishes, draws=draws, seed=seed)
         if SPACE in pipeline.defaults.controls and RESIDUAL in finishes:
             rows += hybrid_rows(pipeline, finishes[RESIDUAL], draws=draws, seed=seed)
@@ -55,3 +56,8 @@ def all_rows(
     whole = [row for row in rows if row.scored_s is None]
     half = [row for row in rows if row.scored_s is not None]
     return [*whole, *map(on_second_half, around), *half]
+
+
+def _answers(pipeline: VocalRestylePipeline, name: str, what: str, finishes: Mapping[str, Finish]) -> list[Row]:
+    ways = [way for way in (CODEC, RESIDUAL) if way in finishes]
+    return [average_row(pipeline, f"{name}, {way}", what, finishes[way]) for way in ways]

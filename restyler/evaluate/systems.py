@@ -56,12 +56,21 @@ def load_systems(
     folder = model or (None if others else BUNDLED)
     pipelines = [load_model(one, device) if one is not None else None for one in (folder, deterministic)]
 
-    ways = finishes(pipelines[0]) if pipelines[0] is not None else {}
+    # All at one strength: with some of the take in it, and with what the codec lost, any answer is nearer.
+    strength = next((one.defaults.strength for one in pipelines if one is not None), 1.0)
+    ways, single_ways = (finishes(one, strength=strength) if one is not None else {} for one in pipelines)
     of_presets = preset_rows(presets, draws=draws, seed=seed) if presets is not None else []
 
     def rows_of(pipeline: VocalRestylePipeline | None, single: VocalRestylePipeline | None) -> list[Row]:
         return all_rows(
-            pipeline, finishes=ways, fit=fit, presets=of_presets, deterministic=single, draws=draws, seed=seed
+            pipeline,
+            finishes=ways,
+            fit=fit,
+            presets=of_presets,
+            deterministic=single,
+            deterministic_finishes=single_ways,
+            draws=draws,
+            seed=seed,
         )
 
     facts = {

@@ -58,6 +58,7 @@ def make_rows(pipeline: VocalRestylePipeline, read_only_presets: Path) -> Callab
         rows = all_rows(
             pipeline,
             finishes={"codec": lambda _, decoded: decoded, "take": lambda take, _: take},
+            deterministic_finishes={"codec": lambda _, decoded: decoded, "residual": lambda take, _: take},
             fit=fit,
             presets=preset_rows(read_only_presets, draws=draws, seed=seed),
             deterministic=pipeline,
@@ -110,11 +111,13 @@ def test_what_a_mix_is_finished_to_is_what_the_row_gives_as_loud_as_the_take(
         "random preset",
         "ours, codec",
         "ours, average answer, codec",
+        "deterministic network, codec",
         "chain fitted to the mix",
     ):
         for one in rows[name].render(song):
             assert integrated_loudness_lufs(one) == pytest.approx(integrated_loudness_lufs(song.take), abs=0.02), name
-    assert alike(song.take, rows["ours, take"].render(song)[0], within=1e-3)  # through 48 kHz and back
+    for name in ("ours, take", "deterministic network, residual"):
+        assert alike(song.take, rows[name].render(song)[0], within=1e-3), name  # through 48 kHz and back
 
 
 def test_a_fitted_chain_that_can_be_exact_is_the_mix_but_for_its_level(
