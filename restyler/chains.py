@@ -23,6 +23,7 @@ from restyler.yamltree import parse
 
 STYLE_NAME = re.compile(r"\w[\w -]{0,39}")
 MAX_PARTS = 64
+MOST_EVERY = 64
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Chains:
     """The styles of a file.
 
     tables: by the name that the file gives them. files: every recording and plugin that a part may use, by its absolute
-    path, with what it is wherever it lies (`restyler.chain_files.identity`).
+    path, with what it is wherever it lies (`restyler.chain_files.identity`). every: one of so many mixes hears
+    the styles as buses (`restyler.sends`).
     """
 
     path: Path
     styles: Mapping[str, tuple[StylePart, ...]]
     tables: Mapping[str, Table]
     files: Mapping[str, str]
+    every: int = 1
 
     def draw(self, style: str, number: int, *, key: str, seed: int, is_test: bool) -> tuple[Step, ...]:
         """The chain of mix `number` of a take in a style, every value fixed.
@@ -93,15 +96,21 @@ def _numbered(parts: tuple[StylePart, ...]) -> list[tuple[StylePart, str]]:
     return found
 
 
-def read_chains(path: Path, *, text: str | None = None, allowed: Collection[str] | None = None) -> Chains:
+def read_chains(
+    path: Path, *, text: str | None = None, allowed: Collection[str] | None = None, buses: bool = False
+) -> Chains:
     """Read and check a YAML file of styles; paths in it are relative to its own folder.
 
     text: the file's, where that does not lie at `path`, which is then only what it is called. allowed: the kinds of
-    parts that it may have, where others wrote it: then it names no file or plugin either. The section `rendered` of
-    settings saved beside a mix is passed over (see `restyler.chain_settings`). Raises InputError, one line with file,
-    style and part, for whatever can't be drawn or rendered as it stands.
+    parts that it may have, where others wrote it: then it names no file or plugin either. buses: whether its styles are
+    buses, and `every` means something. The section `rendered` of settings saved beside a mix is passed over (see
+    `restyler.chain_settings`). Raises InputError, one line with file, style and part, for whatever can't be drawn or
+    rendered as it stands.
     """
-    tree = read_tree_of_chains(path, text=text)
+    tree = read_tree_of_chains(path, text=text, buses=buses)
+    every = tree.get("every", 1)
+    if type(every) is not int or not 1 <= every <= MOST_EVERY:
+        raise InputError(f"{path}: every is a whole number from 1 to {MOST_EVERY}, not {brief(every)}")
     reader = PartReader(path, allowed)
     styles: dict[str, tuple[StylePart, ...]] = {}
     for name, parts in tree["styles"].items():
@@ -112,10 +121,10 @@ def read_chains(path: Path, *, text: str | None = None, allowed: Collection[str]
         if not isinstance(parts, list) or not 1 <= len(parts) <= MAX_PARTS:
             raise InputError(f"{path}: style «{name}» is a list of 1 to {MAX_PARTS} parts, not {brief(parts)}")
         styles[name] = tuple(reader.part(node, f"style «{name}», part {at}") for at, node in enumerate(parts, start=1))
-    return Chains(path, styles, reader.tables, reader.files)
+    return Chains(path, styles, reader.tables, reader.files, every)
 
 
-def read_tree_of_chains(path: Path, *, text: str | None = None) -> dict[str, Any]:
+def read_tree_of_chains(path: Path, *, text: str | None = None, buses: bool = False) -> dict[str, Any]:
     """The file, or its text, as plain values, its sections checked for their kind. Raises InputError."""
     try:
         text = path.read_text(encoding="utf-8") if text is None else text
@@ -125,9 +134,10 @@ def read_tree_of_chains(path: Path, *, text: str | None = None) -> dict[str, Any
     tree = parse(text, str(path))
     if not isinstance(tree, dict) or "styles" not in tree:
         raise InputError(f"{path}: a file of chains has the section «styles»")
+    sections = ("styles", "rendered", *(("every",) if buses else ()))
     for name in tree:
-        if name not in ("styles", "rendered"):
-            raise InputError(f"{path}: no section is called {unknown(name, ('styles', 'rendered'))}")
+        if name not in sections:
+            raise InputError(f"{path}: no section is called {unknown(name, sections)}")
     styles = tree["styles"]
     if not isinstance(styles, dict) or not styles or not all(isinstance(name, str) for name in styles):
         raise InputError(f"{path}: «styles» has names with a list of parts each, not {brief(styles)}")

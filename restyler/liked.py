@@ -79,7 +79,7 @@ def around(
             found = one if found is None else between(found, one, share / whole)
         if found is None:
             raise ValueError("shares without a style")
-        drawn.append(Told(liked.told.styles, found.controls))
+        drawn.append(Told(liked.told.styles, found.controls, found.drawn))
     reached = [between(liked.told, one, reach) for one in drawn]
     return [toward(liked.seed, seed, reach) for seed in seeds], reached
 
@@ -135,7 +135,7 @@ def _liked(path: Path, tags: Mapping[str, str], pipeline: VocalRestylePipeline) 
     references = {name: tags[name] for name in ("reference", "reference_sha256") if name in tags}
     seed = parse_seed(tags["seed"])
     chains = {name: tags[name] for name in CHAINS if name in tags}
-    told = Told(styles, values)
+    told = Told(styles, values, frozenset(drawn))
     return Liked(path, settings, told, seed, references, strength, lufs, peak, way, guarded, tail_s, chains)
 
 

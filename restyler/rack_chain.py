@@ -78,10 +78,11 @@ def fits_comments(name: str) -> bool:
     return len(json.dumps(name)) <= LONGEST_NAME_BYTES
 
 
-def tag_of(path: Path, steps: Sequence[Step], files: Mapping[str, str]) -> str:
+def tag_of(path: Path, steps: Sequence[Step], files: Mapping[str, str], *, every: int = 1) -> str:
     """For a file's comment: the name of a file of chains, and a digest that no other chain has: of all that it plays,
-    its recordings and plugins by their content. files: those, as in `Chains`."""
-    digest = hashlib.sha256(repr(identified(steps, files)).encode()).hexdigest()[:DIGEST_DIGITS]
+    its recordings and plugins by their content, and for how many mixes (`every`). files: those, as in `Chains`."""
+    played = repr(identified(steps, files)) + (f" every {every}" if every > 1 else "")
+    digest = hashlib.sha256(played.encode()).hexdigest()[:DIGEST_DIGITS]
     return f"{path.name} {digest}"
 
 

@@ -19,7 +19,7 @@ def settings_of(path: Path) -> str:
     What a chain draws stands there as `restyler rack` and `restyler sample` draw it from seed 0, and is said to be
     drawn. Raises InputError where `read_chains` does.
     """
-    chains = read_chains(path)
+    chains = read_chains(path, buses=True)
     return "\n\n".join(_style(chains, name) for name in chains.styles)
 
 

@@ -171,12 +171,13 @@ def render(
             kept = through(after, kept) if after else kept
             dry, added = kept, wet(kept, sends.drawn(start_of(seed)) if sends else {})
             kept = summed(dry, added) if added else kept
-            parts = {DRY: dry, **added} if stems and added else made.stems
+            parts = {DRY: dry, **added} if stems and sends else made.stems
             del dry, added
         with watch.of(LEVELS):
-            own = kept is not encoded.waveform  # in its own place, unless it is the take, which the next mix needs
+            # In its own place, unless it is the take, which the next mix needs, or a stem, still to get its gain.
+            own = all(kept is not each for each in (encoded.waveform, *parts.values()))
             matched = match_loudness(kept, target_lufs, peak_db=peak_dbtp - METERS_DIFFER_DB, in_place=own)
-        drawn = {name: value for name, value in told.controls.items() if name not in settings.controls}
+        drawn = {name: value for name, value in told.controls.items() if name in told.drawn}
         said_now = vars(settings) | {"style": told.style, "controls": dict(told.controls), "render": way}
         said_now |= {"strength": float(strength), "lufs": loudness_lufs, "peak_dbtp": float(peak_dbtp)}
         said_now |= {"tail": encoded.tail_s or None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from audio.errors import InputError
 from audio.waveform import Waveform
 from restyler.command import DEFAULT_PEAK_DBTP, shown
 from restyler.liked import Liked, around, between_seeds, file_digest, read_liked, reference_tags, same_references
-from restyler.noise import Seed
+from restyler.noise import Seed, start_of
 from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
 from restyler.rack_chain import Rack, latency_lines, read_rack, same_chain, through
@@ -71,7 +72,9 @@ class Choice:
         self.before, self.after, self.reverb = chains.before, chains.after, chains.reverb
         liked = self._read_liked(takes, model) if options.like else None
         self._liked = liked
-        self.settings = liked.settings if liked else _settings(options, pipeline)
+        self.settings = liked.settings if liked else _settings(options, pipeline, little_space=False)
+        sent = self.reverb is not None and not liked
+        self._sent = _settings(options, pipeline, little_space=True) if sent else self.settings
         self.variations: int = (
             options.between[2] if options.between else options.variations or default_variations(options)
         )
@@ -85,6 +88,8 @@ class Choice:
             raise InputError(
                 "--before, --after and --reverb need another --render than transfer: its chain would not be the mix"
             )
+        if options.between and len({self._hears_buses(seed) for seed in options.between[:2]}) == 2:
+            raise InputError("--between: one of the two mixes hears the buses of --reverb, and the other none (`every`)")
         if options.stems and not self.reverb and self.way != TRANSFER:
             raise InputError(f"--stems needs --reverb, or --render transfer: a mix by {self.way} alone is one sound")
 
@@ -130,12 +135,27 @@ class Choice:
         """Of one take: what decides each mix, and what it is told."""
         options = self._options
         if options.between:
-            return between_seeds(self._pipeline, take, self.settings, *options.between)
-        first = _first(options.seed, self._liked.next_seed if self._liked else 0)
-        seeds = range(first, first + self.variations)
+            first, *_ = options.between
+            settings = self._sent if self._hears_buses(first) else self.settings
+            return between_seeds(self._pipeline, take, settings, *options.between)
         if self._liked:
+            first, like = _first(options.seed, self._liked.next_seed), self._hears_buses(start_of(self._liked.seed))
+            alike = (seed for seed in itertools.count(first) if self._hears_buses(seed) is like)
+            seeds = list(itertools.islice(alike, self.variations))
             return around(self._pipeline, take, self._liked, seeds, _first(options.around, DEFAULT_AROUND))
-        return seeds, self._pipeline.told(take, self.settings, seeds)
+        first = _first(options.seed, 0)
+        return range(first, first + self.variations), self._told(take, range(first, first + self.variations))
+
+    def _hears_buses(self, seed: int) -> bool:
+        return self.reverb is not None and self.reverb.heard_by(seed)
+
+    def _told(self, take: Waveform, seeds: Sequence[int]) -> list[Told]:
+        """Only where a room by hand comes behind it, the model is told to make little space of its own."""
+        found: dict[int, Told] = {}
+        for settings, in_rooms in ((self._sent, True), (self.settings, False)):
+            if these := [seed for seed in seeds if self._hears_buses(seed) is in_rooms]:
+                found |= zip(these, self._pipeline.told(take, settings, these), strict=True)
+        return [found[seed] for seed in seeds]
 
     def render(
         self,
@@ -194,10 +214,11 @@ def _first(value: T | None, otherwise: T) -> T:
     return otherwise if value is None else value
 
 
-def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline) -> Settings:
+def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline, *, little_space: bool) -> Settings:
+    """little_space: for mixes that stand in a room by hand."""
     controls = wished_controls(options)
     told = bool(options.reference) or bool(controls)
-    if options.reverb:
+    if little_space:
         controls = {SPACE: dry_space_db(pipeline.defaults)} | controls
     style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
     settings = pipeline.settings(
@@ -209,7 +230,7 @@ def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline) -> Se
         spread=options.spread,
         referred=bool(options.reference),
     )
-    if options.guidance is not None and not settings.told and not options.reference:
+    if options.guidance is not None and not settings.told and not options.reference and not options.reverb:
         raise InputError("--guidance needs something to follow: a --style, a --reference, a --control or a --spread")
     if options.spread and settings.controls.keys() == pipeline.defaults.controls.keys():
         raise InputError("--spread has nothing to spread: every control of the model is told")

@@ -2,7 +2,8 @@
 
 Each style of a file of chains is a bus: it hears the dry mix, gives what its parts make of it without the dry sound
 that some leave beside (`audio.parts_stages.DRY`), and is added. So an equaliser or a compressor in it works on the wet
-alone, and what there is of each can be written apart. What the file leaves to chance, the seed of each mix draws.
+alone, and what there is of each can be written apart. What the file leaves to chance, the seed of each mix draws. With
+`every: 2` in the file one of two mixes hears the buses, and the other keeps the space that the model gives it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from audio.parts import Step
 from audio.waveform import Waveform
 from restyler.chains import Chains, read_chains
 from restyler.command import shown
+from restyler.noise import TRIES_APART
 from restyler.rack_chain import fits_comments, latency_lines, played, require_short_name, tag_of
 from restyler.settings import SamplingDefaults
 from restyler.stems import DRY
@@ -41,8 +43,15 @@ class Sends:
         return tuple(self.chains.styles)
 
     def drawn(self, seed: int) -> dict[str, tuple[Step, ...]]:
-        """Steps by bus, every value fixed: what the file leaves to chance, noise included, follows from the seed."""
-        return {name: self.chains.draw(name, 0, key="", seed=seed, is_test=False) for name in self.names}
+        """Steps by bus, every value fixed: what the file leaves to chance, noise included, follows from the seed. Empty
+        where the mix of this seed hears none."""
+        names = self.names if self.heard_by(seed) else ()
+        return {name: self.chains.draw(name, 0, key="", seed=seed, is_test=False) for name in names}
+
+    def heard_by(self, seed: int) -> bool:
+        """Whether the mix of this seed hears the buses; a seed that is tried in its place (`restyler.noise.another`)
+        says the same."""
+        return seed % TRIES_APART % self.chains.every == 0
 
 
 def read_sends(path: Path, *, sample_rate: int) -> Sends:
@@ -50,7 +59,7 @@ def read_sends(path: Path, *, sample_rate: int) -> Sends:
 
     Raises InputError where `read_chains` does, for a name or part that no bus can have, and for too many of them.
     """
-    return sends_of(read_chains(place_of(path)), sample_rate=sample_rate)
+    return sends_of(read_chains(place_of(path), buses=True), sample_rate=sample_rate)
 
 
 def place_of(path: Path) -> Path:
@@ -73,8 +82,9 @@ def sends_of(chains: Chains, *, sample_rate: int) -> Sends:
         if any(step.name == WHOLE_CHAIN for step in steps):
             raise InputError(f"{shown(path)}: style «{name}»: {WHOLE_CHAIN} is a whole mix, no bus has one")
         latency_lines(steps, sample_rate)
-    drawn = [step for seed in range(TOLD_APART_BY) for steps in sends.drawn(seed).values() for step in steps]
-    return Sends(tag_of(path, drawn, chains.files), chains)
+    heard = range(0, TOLD_APART_BY * chains.every, chains.every)
+    drawn = [step for seed in heard for steps in sends.drawn(seed).values() for step in steps]
+    return Sends(tag_of(path, drawn, chains.files, every=chains.every), chains)
 
 
 def wet(dry: Waveform, buses: Mapping[str, Sequence[Step]]) -> dict[str, Waveform]:

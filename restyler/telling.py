@@ -18,11 +18,13 @@ from restyler.settings import ANY_STYLE, NO_STYLE, SamplingDefaults, Settings
 class Told:
     """What one mix is told.
 
-    styles: names with their shares, which add up to 1; empty where no style is told. controls: values by name.
+    styles: names with their shares, which add up to 1; empty where no style is told. controls: values by name. drawn:
+    names of those that its seed drew.
     """
 
     styles: Mapping[str, float]
     controls: Mapping[str, float]
+    drawn: frozenset[str] = frozenset()
 
     @property
     def style(self) -> str | None:
@@ -55,7 +57,7 @@ def told(
         # A style that no pair was told, as a new one before its training, is drawn for as all pairs are.
         joint = defaults.draws.get(style or NO_STYLE, defaults.draws[NO_STYLE])
         drawn = draw(joint, known, limits, spread=settings.spread, generator=generator("controls", seed))
-        found.append(Told(_alone(style), dict(settings.controls) | drawn))
+        found.append(Told(_alone(style), dict(settings.controls) | drawn, frozenset(drawn)))
     return found
 
 
@@ -68,13 +70,14 @@ def between(one: Told, other: Told, part: float) -> Told:
 
     Raises ValueError where they are not told about the same controls, or only one of them about a style.
     """
-    if one.controls.keys() != other.controls.keys() or bool(one.styles) != bool(other.styles):
+    about, of_other = ((each.controls.keys(), each.drawn, bool(each.styles)) for each in (one, other))
+    if about != of_other:
         raise ValueError(f"nothing lies between what is told and what is not: {one}, {other}")
     controls = _blend(one.controls, other.controls, part)
     if one.styles == other.styles:
-        return Told(one.styles, controls)
+        return Told(one.styles, controls, one.drawn)
     shares = _blend(one.styles, other.styles, part)
-    return Told({name: share for name, share in shares.items() if share}, controls)
+    return Told({name: share for name, share in shares.items() if share}, controls, one.drawn)
 
 
 def _blend(one: Mapping[str, float], other: Mapping[str, float], part: float) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from audio.parts import Step, find_part
 from audio.waveform import Waveform
@@ -25,39 +26,41 @@ PLATE = (
 def hybrid_rows(
     pipeline: VocalRestylePipeline, finish: Callable[[Waveform, Waveform], Waveform], *, draws: int, seed: int
 ) -> list[Row]:
-    """One plate beside all samples, and a room drawn by the seed of each from the bundled file.
+    """One plate beside all samples, and the bundled file of rooms, as `restyler sample --reverb bundled` plays it.
 
     finish: the take and a decoded mix → the finished mix. A style drawn by each seed, the seeds those of the model's
     own rows. Raises InputError for a model that knows no space.
     """
-    controls = {SPACE: dry_space_db(pipeline.defaults)}
+    little = {SPACE: dry_space_db(pipeline.defaults)}
     style = ANY_STYLE if pipeline.styles else None
     plate = {"plate": [Step(name, find_part(name).checked(values)) for name, values in PLATE]}
     rooms = read_sends(ROOMS, sample_rate=pipeline.codec.sample_rate)
+    seeds = range(seed, seed + draws)
 
-    def dry(song: Song) -> Sequence[Waveform]:
+    def sampled(controls: Mapping[str, float], song: Song) -> Sequence[Waveform]:
         take = song.take.resampled(pipeline.codec.sample_rate)
-        mixes = pipeline(song.take, seeds=range(seed, seed + draws), style=style, controls=controls)
+        mixes = pipeline(song.take, seeds=seeds, style=style, controls=controls)
         return [finish(take, Waveform(mix, pipeline.codec.sample_rate)).stereo() for mix in mixes]
 
-    once = remembered(dry)
+    dry, own = (remembered(partial(sampled, controls)) for controls in (little, {}))
 
-    def beside(song: Song, buses: Callable[[int], Mapping[str, Sequence[Step]]]) -> list[Waveform]:
-        return [
-            as_loud(like(song.mix, summed(one, wet(one, buses(number)))), song.take)
-            for number, one in enumerate(once(song), start=seed)
-        ]
+    def finished(song: Song, mix: Waveform, buses: Mapping[str, Sequence[Step]]) -> Waveform:
+        return as_loud(like(song.mix, summed(mix, wet(mix, buses))), song.take)
 
-    what = f"{draws} samples told {controls[SPACE]:.1f} dB of space, and"
+    def in_rooms(song: Song) -> list[Waveform]:
+        of = {True: dry(song), False: own(song)}
+        return [finished(song, of[rooms.heard_by(one)][place], rooms.drawn(one)) for place, one in enumerate(seeds)]
+
+    what = f"{draws} samples told {little[SPACE]:.1f} dB of space"
     return [
         Row(
             "hybrid, residual and a plate",
-            f"{what} one plate of 1.6 s at −14 dB beside all of them",
-            lambda song: beside(song, lambda _: plate),
+            f"{what}, and one plate of 1.6 s at −14 dB beside all of them",
+            lambda song: [finished(song, mix, plate) for mix in dry(song)],
         ),
         Row(
-            "hybrid, residual and drawn rooms",
-            f"{what} a room and echoes drawn by each seed (--reverb bundled)",
-            lambda song: beside(song, rooms.drawn),
+            "hybrid, residual and rooms for half",
+            f"{what}, each in a room with echoes that its seed draws, by turns with the model's own (--reverb bundled)",
+            in_rooms,
         ),
     ]

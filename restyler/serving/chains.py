@@ -58,7 +58,7 @@ def read_job_chains(chains: Mapping[str, Mapping[str, str]], *, allowed: Sequenc
     for field, chain in chains.items():
         try:
             _require_plain(chain["yaml"])
-            read = read_chains(Path(chain["name"]), text=chain["yaml"], allowed=allowed)
+            read = read_chains(Path(chain["name"]), text=chain["yaml"], allowed=allowed, buses=field == "reverb")
             # Values that are drawn are drawn from seed 0, but those of a reverb by each mix, wherever they fall.
             parts = [part for style in read.styles.values() for part in style]
             steps = [step for style in read.styles for step in read.draw(style, 0, key="", seed=0, is_test=False)]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from audio.loudness import integrated_loudness_lufs
 from audio.parts import Step, find_part, render
@@ -40,9 +41,12 @@ def test_it_is_the_dry_model_and_what_the_plate_makes_of_it(
         assert mix.samples.shape == song.mix.samples.shape and mix.sample_rate == rate
         assert integrated_loudness_lufs(mix) == pytest.approx(integrated_loudness_lufs(take), abs=0.01)
     drawn = [wave.samples.numpy() for wave in rooms.render(song)]
-    for number, (mix, samples) in enumerate(zip(drawn, dry, strict=True), start=5):
+    (own, _) = pipeline(take, seeds=[5, 6], style=ANY_STYLE if pipeline.styles else None)  # 5 has none, 6 has a room
+    sends = read_sends(ROOMS, sample_rate=rate)
+    for number, mix, samples in zip((5, 6), drawn, (own, dry[1]), strict=True):
         base = Waveform(samples, rate).stereo().samples
-        buses = read_sends(ROOMS, sample_rate=rate).drawn(number).values()
+        buses = sends.drawn(number).values()
+        assert len(buses) == (0, 2)[number == 6]
         added = [render(list(steps), Waveform(base, rate)).samples - base for steps in buses]
-        whole = (base + sum(added)).numpy()
+        whole = (base + sum(added, torch.zeros(()))).numpy()
         np.testing.assert_allclose(mix, (mix * whole).sum() / (whole**2).sum() * whole, atol=1e-5)

@@ -16,6 +16,7 @@ from audio.io import read, read_tags
 from audio.parts import Step, find_part, render
 from audio.waveform import Waveform
 from restyler.model_folder import BUNDLED
+from restyler.noise import another
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sample import main
 from restyler.sends import read_sends
@@ -215,7 +216,7 @@ def test_the_bundled_rooms_differ_in_length_and_level_from_seed_to_seed(run: Run
     folder = tmp_path / "out" / "take"
     assert {path.name for path in folder.iterdir()} == {f"mix_00{n}.wav" for n in ("", ".dry", ".room", ".echo")}
     assert read_tags(folder / "mix_00.wav")["reverb"].startswith("rooms.yaml ")
-    rooms = [read_sends(Path("bundled"), sample_rate=RATE_HZ).drawn(seed) for seed in range(200)]
+    rooms = [read_sends(Path("bundled"), sample_rate=RATE_HZ).drawn(seed) for seed in range(0, 400, 2)]
     for bus, name, low, high in (
         ("room", "t60_mid_s", 0.7, 2.9),
         ("room", "wet_db", -28.4, -5.6),
@@ -224,3 +225,66 @@ def test_the_bundled_rooms_differ_in_length_and_level_from_seed_to_seed(run: Run
         values = [float(room[bus][0].values[name]) for room in rooms]
         assert low <= min(values) and max(values) <= high
         assert max(values) - min(values) > 0.7 * (high - low), name
+
+
+def test_every_second_mix_stands_in_a_room_and_the_others_are_the_models_own(run: Run, tmp_path: Path) -> None:
+    """Those are what comes without buses; the first ones are dry, and told so."""
+    file = buses(tmp_path, echo=ECHO)
+    file.write_text(file.read_text() + "every: 2\n")
+    four = ["--model", BUNDLED, "--variations", 4]  # it draws the controls that nobody told
+    assert run("out", "--reverb", file, "--stems", *four) == 0 and run("own", *four) == 0
+    out, own = (tmp_path / name / "take" for name in ("out", "own"))
+    assert {path.name for path in out.glob("*.echo.wav")} == {"mix_00.echo.wav", "mix_02.echo.wav"}
+    spaces = [read_space(out / f"mix_0{number}.wav") for number in range(4)]
+    drawn = ["space_db" in read_tags(out / f"mix_0{number}.wav").get("drawn", "") for number in range(4)]
+    assert spaces[0] == spaces[2] and drawn == [False, True, False, True]
+    for number in (1, 3):
+        mix = sound(out / f"mix_0{number}.wav")
+        np.testing.assert_allclose(mix, sound(own / f"mix_0{number}.wav"), atol=2 * LSB)  # in another batch
+        np.testing.assert_allclose(sound(out / f"mix_0{number}.dry.wav"), mix, atol=2 * LSB)
+    assert not np.array_equal(sound(out / "mix_00.dry.wav"), sound(own / "mix_00.wav"))
+
+
+def test_what_is_like_a_mix_stands_in_a_room_as_it_does(run: Run, model: Path, take: Path, tmp_path: Path) -> None:
+    file = buses(tmp_path, echo=ECHO)
+    file.write_text(file.read_text() + "every: 2\n")
+    assert run("out", "--reverb", file, "--variations", 2) == 0
+    for number, seeds in enumerate((["2", "4"], ["3", "5"])):
+        liked = tmp_path / "out" / "take" / f"mix_0{number}.wav"
+        like = ["--reverb", file, "--like", liked]
+        assert run(f"again{number}", *like, "--around", 0) == 0
+        np.testing.assert_array_equal(sound(tmp_path / f"again{number}" / "take" / "mix_00.wav"), sound(liked))
+        assert run(f"more{number}", *like, "--around", 1, "--variations", 2, "--stems") == 0
+        more = tmp_path / f"more{number}" / "take"
+        assert [read_tags(more / f"mix_0{one}.wav")["seed"] for one in range(2)] == seeds
+        assert [(more / f"mix_0{one}.echo.wav").exists() for one in range(2)] == [number == 0] * 2
+    for first, last, count in ((2, 4, 3), (1, 3, 0)):
+        out = tmp_path / f"between{first}"
+        line = ["--model", model, "--out", out, "--reverb", file, "--stems", "--between", first, last, 3]
+        assert main(list(map(str, [take, *line]))) == 0
+        assert len(list(out.glob("*/*.echo.wav"))) == count and len(list(out.glob("*/*.dry.wav"))) == 3
+    assert main(list(map(str, [take, "--model", model, "--reverb", file, "--between", 1, 2, 3]))) == 2
+    file.write_text(file.read_text().replace("every: 2", "every: 4"))
+    assert run("other", "--reverb", file, "--like", tmp_path / "out" / "take" / "mix_00.wav") == 2
+
+
+def test_a_seed_in_place_of_another_stands_in_a_room_as_it_does(tmp_path: Path) -> None:
+    for every in (1, 2, 3, 7, 64):
+        file = buses(tmp_path, echo=ECHO)
+        file.write_text(file.read_text() + f"every: {every}\n")
+        sends = read_sends(file, sample_rate=RATE_HZ)
+        assert [seed for seed in range(2 * every) if sends.heard_by(seed)] == [0, every]
+        for seed in range(100):
+            assert {sends.heard_by(another(seed, number)) for number in (1, 2, 3)} == {sends.heard_by(seed)}
+
+
+@pytest.mark.parametrize("every", ["0", "65", "true", "1.5", "two"])
+def test_every_is_a_whole_number_and_said_of_buses_alone(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], every: str
+) -> None:
+    file = buses(tmp_path, echo=ECHO)
+    file.write_text(file.read_text() + f"every: {every}\n")
+    assert run("none", "--reverb", file) == 2
+    assert "every is a whole number from 1 to 64" in capsys.readouterr().err
+    assert run("none", "--after", file) == 2
+    assert "no section is called «every»" in capsys.readouterr().err and not (tmp_path / "none").exists()
