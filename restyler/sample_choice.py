@@ -89,7 +89,9 @@ class Choice:
                 "--before, --after and --reverb need another --render than transfer: its chain would not be the mix"
             )
         if options.between and len({self._hears_buses(seed) for seed in options.between[:2]}) == 2:
-            raise InputError("--between: one of the two mixes hears the buses of --reverb, and the other none (`every`)")
+            raise InputError(
+                "--between: one of the two mixes hears the buses of --reverb, and the other none (`every`)"
+            )
         if options.stems and not self.reverb and self.way != TRANSFER:
             raise InputError(f"--stems needs --reverb, or --render transfer: a mix by {self.way} alone is one sound")
 

@@ -22,18 +22,15 @@ def all_rows(
     finishes: Mapping[str, Finish],
     fit: Fit,
     presets: Sequence[Row],
-    deterministic: VocalRestylePipeline | None,
-    deterministic_finishes: Mapping[str, Finish],
+    deterministic: Sequence[Row],
     draws: int,
     seed: int,
 ) -> list[Row]:
     """First what every table needs around it, then the model's own rows; what is scored on the second half comes last.
 
-    pipeline: the model; None where others' renders alone are scored. presets: their rows, if there are any.
-    deterministic: a model trained to give one answer, which is then taken at its word; its answers are finished as the
-    average ones of the model are, or the rows could not be compared. The row of Matchering is left out where its
-    package is not installed. The best of the random presets, and of a model's samples, is found among the
-    draws of one row.
+    pipeline: the model; None where others' renders alone are scored. presets, deterministic: their rows
+    (`deterministic_rows`), if there are any. The row of Matchering is left out where its package is not installed. The
+    best of the random presets, and of a model's samples, is found among the draws of one row.
     """
     rows = [Row("raw take", "the raw take as it is (floor)", lambda song: [song.take])]
     if pipeline is not None:
@@ -41,9 +38,7 @@ def all_rows(
     rows += presets
     around = list(rows)
     rows += fitted_rows(fit)
-    if deterministic is not None:
-        what = "a network trained to give one answer"
-        rows += _answers(deterministic, "deterministic network", what, deterministic_finishes)
+    rows += deterministic
     if pipeline is not None:
         what = "the model's one answer without chance: nothing told, lowest σ, one step"
         rows += _answers(pipeline, "ours, average answer", what, finishes)
@@ -56,6 +51,14 @@ def all_rows(
     whole = [row for row in rows if row.scored_s is None]
     half = [row for row in rows if row.scored_s is not None]
     return [*whole, *map(on_second_half, around), *half]
+
+
+def deterministic_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Finish]) -> list[Row]:
+    """Of a model trained to give one answer, which is taken at its word.
+
+    finishes: its own, at the strength of the model beside it: finished otherwise, the rows could not be compared.
+    """
+    return _answers(pipeline, "deterministic network", "a network trained to give one answer", finishes)
 
 
 def _answers(pipeline: VocalRestylePipeline, name: str, what: str, finishes: Mapping[str, Finish]) -> list[Row]:

@@ -16,10 +16,9 @@ from restyler.evaluate.evaluation_set import Entry, Song
 from restyler.evaluate.finishes import finishes, fit
 from restyler.evaluate.preset_rows import preset_rows
 from restyler.evaluate.row import Row
-from restyler.evaluate.rows import all_rows
+from restyler.evaluate.rows import all_rows, deterministic_rows
 from restyler.evaluate.student_row import student_row
 from restyler.model_folder import BUNDLED
-from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import load_model, model_name
 from restyler.student.files import load_student
 
@@ -54,24 +53,14 @@ def load_systems(
     a folder that is no model, a bad table of presets, and a system called like a row of ours.
     """
     folder = model or (None if others else BUNDLED)
-    pipelines = [load_model(one, device) if one is not None else None for one in (folder, deterministic)]
+    pipeline, single = (load_model(one, device) if one is not None else None for one in (folder, deterministic))
 
     # All at one strength: with some of the take in it, and with what the codec lost, any answer is nearer.
-    strength = next((one.defaults.strength for one in pipelines if one is not None), 1.0)
-    ways, single_ways = (finishes(one, strength=strength) if one is not None else {} for one in pipelines)
+    strength = next((one.defaults.strength for one in (pipeline, single) if one is not None), 1.0)
+    ways = finishes(pipeline, strength=strength) if pipeline is not None else {}
+    singles = deterministic_rows(single, finishes(single, strength=strength)) if single is not None else []
     of_presets = preset_rows(presets, draws=draws, seed=seed) if presets is not None else []
-
-    def rows_of(pipeline: VocalRestylePipeline | None, single: VocalRestylePipeline | None) -> list[Row]:
-        return all_rows(
-            pipeline,
-            finishes=ways,
-            fit=fit,
-            presets=of_presets,
-            deterministic=single,
-            deterministic_finishes=single_ways,
-            draws=draws,
-            seed=seed,
-        )
+    rows_of = partial(all_rows, finishes=ways, fit=fit, presets=of_presets, draws=draws, seed=seed)
 
     facts = {
         "model": model_name(folder) if folder is not None else None,
@@ -79,10 +68,10 @@ def load_systems(
         "presets": _presets_name(presets) if presets is not None else None,
         "student": model_name(student) if student is not None else None,
     }
-    ours = rows_of(*pipelines)
+    ours = rows_of(pipeline, deterministic=singles)
     shared = f"{facts['presets']}, {draws} draws from seed {seed}"
     depends = {row.name: f"{shared}, {facts['model']}, {facts['deterministic']}" for row in ours}
-    depends |= {row.name: shared for row in rows_of(None, None)}  # a changed model changes nothing in these
+    depends |= {row.name: shared for row in rows_of(None, deterministic=[])}  # a changed model changes nothing in these
     if student is not None:
         live = student_row(load_student(student))
         ours.append(live)

@@ -22,9 +22,10 @@ from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.matchering_row import installed, matched, matchering_row
 from restyler.evaluate.mean_preset import RAW_COLUMNS, mean_preset, network_t60_s
+from restyler.evaluate.model_rows import Finish
 from restyler.evaluate.preset_rows import Fit, drawn_presets, preset_rows
 from restyler.evaluate.row import LEAST_SCORED_S, REFERENCE_S, Row, first, like
-from restyler.evaluate.rows import all_rows
+from restyler.evaluate.rows import all_rows, deterministic_rows
 from restyler.metrics import spectral_distance
 from restyler.pipeline import VocalRestylePipeline
 from restyler.settings import ANY_STYLE
@@ -55,13 +56,13 @@ def make_rows(pipeline: VocalRestylePipeline, read_only_presets: Path) -> Callab
     """make_rows(draws=2, seed=0, fit=gain_fit): all rows by name."""
 
     def make(*, draws: int = 2, seed: int = 0, fit: Fit = gain_fit) -> dict[str, Row]:
+        ways: dict[str, Finish] = {"codec": lambda _, decoded: decoded, "residual": lambda take, _: take}
         rows = all_rows(
             pipeline,
-            finishes={"codec": lambda _, decoded: decoded, "take": lambda take, _: take},
-            deterministic_finishes={"codec": lambda _, decoded: decoded, "residual": lambda take, _: take},
+            finishes={"codec": ways["codec"], "take": ways["residual"]},
             fit=fit,
             presets=preset_rows(read_only_presets, draws=draws, seed=seed),
-            deterministic=pipeline,
+            deterministic=deterministic_rows(pipeline, ways),
             draws=draws,
             seed=seed,
         )
