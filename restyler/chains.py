@@ -135,6 +135,8 @@ def read_tree_of_chains(path: Path, *, text: str | None = None, buses: bool = Fa
     if not isinstance(tree, dict) or "styles" not in tree:
         raise InputError(f"{path}: a file of chains has the section «styles»")
     sections = ("styles", "rendered", *(("every",) if buses else ()))
+    if "every" in tree and not buses:
+        raise InputError(f"{path}: «every» is said of buses (--reverb) alone")
     for name in tree:
         if name not in sections:
             raise InputError(f"{path}: no section is called {unknown(name, sections)}")

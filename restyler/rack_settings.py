@@ -20,7 +20,8 @@ def settings_of(path: Path) -> str:
     drawn. Raises InputError where `read_chains` does.
     """
     chains = read_chains(path, buses=True)
-    return "\n\n".join(_style(chains, name) for name in chains.styles)
+    some = [f"heard by one of {chains.every} mixes"] if chains.every > 1 else []
+    return "\n\n".join([*some, *(_style(chains, name) for name in chains.styles)])
 
 
 def _style(chains: Chains, style: str) -> str:

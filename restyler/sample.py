@@ -98,7 +98,8 @@ def parser() -> Parser:
     add("--reverb", type=Path, metavar="CHAIN.yaml",
         help="reverb and delay by hand: every style of the file is a bus that hears the mix, after --after; what it "
         "makes is added, what it leaves to chance drawn by each mix's seed. Of its own space the model is told to make "
-        "little, unless --space says else. bundled: a room and echoes of the project's own, others for each mix")
+        "little there, unless --space says else. every: N in the file: for one of so many mixes. bundled: a room and "
+        "echoes of the project's own, others for each mix, by turns with mixes that have none")
     add("--stems", action="store_true",
         help="also write what adds up to each mix: mix_00.dry.wav, and with --reverb what each bus adds, with --render "
         "transfer mix_00.delay.wav and mix_00.reverb.wav")

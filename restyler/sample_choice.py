@@ -88,6 +88,8 @@ class Choice:
             raise InputError(
                 "--before, --after and --reverb need another --render than transfer: its chain would not be the mix"
             )
+        if not liked:
+            self._require_effect()
         if options.between and len({self._hears_buses(seed) for seed in options.between[:2]}) == 2:
             raise InputError(
                 "--between: one of the two mixes hears the buses of --reverb, and the other none (`every`)"
@@ -147,6 +149,19 @@ class Choice:
             return around(self._pipeline, take, self._liked, seeds, _first(options.around, DEFAULT_AROUND))
         first = _first(options.seed, 0)
         return range(first, first + self.variations), self._told(take, range(first, first + self.variations))
+
+    def _require_effect(self) -> None:
+        """Raises InputError for a guidance or a spread that would do nothing in any of the mixes."""
+        options, first = self._options, _first(self._options.seed, 0)
+        seeds = options.between[:2] if options.between else range(first, first + self.variations)
+        used = [self._sent if self._hears_buses(seed) else self.settings for seed in seeds]
+        if options.guidance is not None and not options.reference and not any(settings.told for settings in used):
+            raise InputError(
+                "--guidance needs something to follow: a --style, a --reference, a --control or a --spread"
+            )
+        every = self._pipeline.defaults.controls.keys()
+        if options.spread and all(settings.controls.keys() == every for settings in used):
+            raise InputError("--spread has nothing to spread: every control of the model is told")
 
     def _hears_buses(self, seed: int) -> bool:
         return self.reverb is not None and self.reverb.heard_by(seed)
@@ -223,7 +238,7 @@ def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline, *, li
     if little_space:
         controls = {SPACE: dry_space_db(pipeline.defaults)} | controls
     style = options.style or (NO_STYLE if told or not pipeline.styles else ANY_STYLE)
-    settings = pipeline.settings(
+    return pipeline.settings(
         style=None if style == NO_STYLE else style,
         controls=controls,
         steps=options.steps,
@@ -232,8 +247,3 @@ def _settings(options: argparse.Namespace, pipeline: VocalRestylePipeline, *, li
         spread=options.spread,
         referred=bool(options.reference),
     )
-    if options.guidance is not None and not settings.told and not options.reference and not options.reverb:
-        raise InputError("--guidance needs something to follow: a --style, a --reference, a --control or a --spread")
-    if options.spread and settings.controls.keys() == pipeline.defaults.controls.keys():
-        raise InputError("--spread has nothing to spread: every control of the model is told")
-    return settings

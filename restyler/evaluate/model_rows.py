@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from audio.waveform import Waveform
@@ -41,8 +42,14 @@ def _round_trip(pipeline: VocalRestylePipeline, waveform: Waveform) -> Waveform:
     return like(waveform, round_trip(pipeline, waveform.resampled(pipeline.codec.sample_rate)))
 
 
-def average_row(pipeline: VocalRestylePipeline, name: str, what: str, finish: Finish) -> Row:
-    """The answer without chance: nothing told, one step, and σ 0 where the path has a σ.
+def average_row(
+    pipeline: VocalRestylePipeline,
+    name: str,
+    what: str,
+    finish: Finish,
+    controls: Mapping[str, float] = MappingProxyType({}),
+) -> Row:
+    """The answer without chance: nothing told but `controls`, one step, and σ 0 where the path has a σ.
 
     The network estimates the mix under a mean square error; in one step, with no noise, that is the mean over all mixes
     it thinks possible, the answer of a regression.
@@ -50,7 +57,8 @@ def average_row(pipeline: VocalRestylePipeline, name: str, what: str, finish: Fi
     sigma = 0.0 if pipeline.denoiser.config.path == "bridge" else None
 
     def sample(song: Song) -> Sequence[Waveform]:
-        mixes = pipeline(song.take, seeds=[0], style=None, steps=1, guidance=1.0, sigma=sigma, spread=0.0)
+        plain: dict[str, Any] = {"style": None, "guidance": 1.0, "spread": 0.0}
+        mixes = pipeline(song.take, seeds=[0], steps=1, sigma=sigma, controls=controls, **plain)
         return [Waveform(mix, pipeline.codec.sample_rate) for mix in mixes]
 
     return Row(name, what, remembered(functools.partial(_finished, sample, finish, 1)))

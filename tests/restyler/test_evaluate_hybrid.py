@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from audio.loudness import integrated_loudness_lufs
 from audio.parts import Step, find_part, render
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
-from restyler.evaluate.hybrid_row import PLATE, hybrid_rows
+from restyler.evaluate.hybrid_row import PLATE, SOFT_PLATE, hybrid_rows
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sends import ROOMS, read_sends
 from restyler.settings import ANY_STYLE
@@ -25,7 +26,7 @@ def test_it_is_the_dry_model_and_what_the_plate_makes_of_it(
     rate = pipeline.codec.sample_rate
     take = vocal(0.7, rate)
     song = Song(key="a", song="a", take=take, mix=take.stereo(), style=None, renders={})
-    plate, rooms = hybrid_rows(pipeline, lambda _, decoded: decoded, draws=2, seed=5)
+    plate, rooms, others, average = hybrid_rows(pipeline, lambda _, decoded: decoded, draws=2, seed=5)
     found = plate.render(song)
     mean, deviation = pipeline.defaults.controls["space_db"]
     told = {"space_db": mean - 3 * deviation}
@@ -40,13 +41,22 @@ def test_it_is_the_dry_model_and_what_the_plate_makes_of_it(
         assert np.abs(gain * wet.numpy()).max() > 1e-3
         assert mix.samples.shape == song.mix.samples.shape and mix.sample_rate == rate
         assert integrated_loudness_lufs(mix) == pytest.approx(integrated_loudness_lufs(take), abs=0.01)
-    drawn = [wave.samples.numpy() for wave in rooms.render(song)]
-    (own, _) = pipeline(take, seeds=[5, 6], style=ANY_STYLE if pipeline.styles else None)  # 5 has none, 6 has a room
+    own = pipeline(take, seeds=[5, 6], style=ANY_STYLE if pipeline.styles else None)  # 5 has none, 6 has a room
     sends = read_sends(ROOMS, sample_rate=rate)
-    for number, mix, samples in zip((5, 6), drawn, (own, dry[1]), strict=True):
-        base = Waveform(samples, rate).stereo().samples
-        buses = sends.drawn(number).values()
-        assert len(buses) == (0, 2)[number == 6]
+    every = replace(sends, chains=replace(sends.chains, every=1))
+    cases = [(5, rooms, own[0], {}), (6, rooms, dry[1], sends.drawn(6)), (5, others, dry[0], every.drawn(5))]
+    for number, row, samples, room in [*cases, (6, others, own[1], {})]:
+        mix, base = row.render(song)[number - 5].samples.numpy(), Waveform(samples, rate).stereo().samples
+        buses = room.values()
+        assert len(buses) in (0, 2)
         added = [render(list(steps), Waveform(base, rate)).samples - base for steps in buses]
         whole = (base + sum(added, torch.zeros(()))).numpy()
         np.testing.assert_allclose(mix, (mix * whole).sum() / (whole**2).sum() * whole, atol=1e-5)
+    (answer,) = average.render(song)
+    sigma = 0.0 if pipeline.denoiser.config.path == "bridge" else None
+    plain = pipeline(take, seeds=[0], style=None, steps=1, guidance=1.0, sigma=sigma, spread=0.0, controls=told)[0]
+    (high_pass,), (reverb,) = ([Step(name, find_part(name).checked(values))] for name, values in SOFT_PLATE)
+    sent = render([high_pass], Waveform(plain, rate))
+    whole = (Waveform(plain, rate).stereo().samples + render([reverb], sent).samples - sent.samples).numpy()
+    expected = (answer.samples.numpy() * whole).sum() / (whole**2).sum() * whole
+    np.testing.assert_allclose(answer.samples.numpy(), expected, atol=1e-5)

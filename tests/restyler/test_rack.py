@@ -194,6 +194,8 @@ def test_settings_are_lines_to_dial_in(
     assert "room.wav" in lines[7] and "wet_db -20 dB" in lines[7] and lines[8].endswith("-6.0 dB")
     fixed = chain(tmp_path, "gain: {gain_db: -3}", "reverb: {wet_db: -6}")
     assert told(fixed)[0] == "only, in the order of the sound"  # its noise is no setting
+    (tmp_path / "buses.yaml").write_text("every: 3\nstyles: {plate: [{gain: {gain_db: -3}}]}\n")
+    assert told(tmp_path / "buses.yaml")[0] == "heard by one of 3 mixes"
     assert main(["--settings", str(tmp_path / "none.yaml")]) == 2
 
 

@@ -287,4 +287,22 @@ def test_every_is_a_whole_number_and_said_of_buses_alone(
     assert run("none", "--reverb", file) == 2
     assert "every is a whole number from 1 to 64" in capsys.readouterr().err
     assert run("none", "--after", file) == 2
-    assert "no section is called «every»" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert "«every» is said of buses (--reverb) alone" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_guidance_and_spread_are_refused_where_no_mix_has_a_use_for_them(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 0 stands in a room and is told little space, seed 1 is not."""
+    file = buses(tmp_path, echo=ECHO)
+    file.write_text(file.read_text() + "every: 2\n")
+    guided = ["--reverb", file, "--model", BUNDLED, "--style", "none", "--spread", 0, "--guidance", 3]
+    assert run("one", *guided, "--seed", 1) == 2 and "--guidance needs something" in capsys.readouterr().err
+    assert run("two", *guided, "--seed", 1, "--variations", 2) == 0
+    told = [read_tags(tmp_path / "two" / "take" / f"mix_0{number}.wav").get("guidance") for number in range(2)]
+    assert told == [None, "3.0"]
+    rest = ["--brightness", 4, "--compression", 0.5, "--width", 40, "--spread", 0.5]
+    spread = ["--reverb", file, "--model", BUNDLED, *rest]
+    assert run("three", *spread, "--seed", 0) == 2 and "--spread has nothing" in capsys.readouterr().err
+    assert run("four", *spread, "--seed", 1) == 0
+    assert read_tags(tmp_path / "four" / "take" / "mix_00.wav")["drawn"] == "space_db"

@@ -129,6 +129,14 @@ def test_what_a_reverb_leaves_to_chance_is_taken_at_its_worst(parts: str, told: 
     read_it("after")  # which plays what seed 0 draws, and no more
 
 
+def test_every_second_mix_of_a_job_hears_its_reverb_and_no_other_chain_says_every() -> None:
+    chain = {"name": "c", "yaml": "every: 2\nstyles: {one: [{reverb: {wet_db: -6}}]}"}
+    sends = read_job_chains({"reverb": chain}, allowed=allowed_parts(programs=False), sample_rate=RATE_HZ).reverb
+    assert [sends.heard_by(seed) for seed in range(4)] == [True, False, True, False]
+    with pytest.raises(InputError, match="«every» is said of buses"):
+        read_job_chains({"after": chain}, allowed=allowed_parts(programs=False), sample_rate=RATE_HZ)
+
+
 @pytest.mark.parametrize(
     "chain", [{"yaml": "x" * 8001}, {"yaml": ""}, {"yaml": "x", "name": "../x"}, {"yaml": "x", "path": "/x"}, "x", 1]
 )
