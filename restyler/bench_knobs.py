@@ -31,23 +31,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=integer(0, 2**31), default=0, metavar="N", help="of all mixes; 0")
     options = parser.parse_args(argv)
     pipeline = load_model(options.model, "cpu")
-    takes = [read_take(path, pipeline.codec.sample_rate) for path in options.takes]
     defaults = pipeline.defaults
+    takes = [read_take(path, pipeline.codec.sample_rate) for path in options.takes]
+    ways = [Way(RESIDUAL, pipeline, take, strength=defaults.strength) for take in takes]
     print(f"{shown(options.model.name)}, guidance {defaults.guidance:g}, strength {defaults.strength:g}")
     for name, (mean, deviation) in defaults.controls.items():
         print(f"{name:<24} {'told':>8}" + "".join(f"{shown(path.stem)[:14]:>16}" for path in options.takes))
         for away in DEVIATIONS:
             value = mean + away * deviation
-            measured = [changed(pipeline, take, {name: value}, options.seed)[name] for take in takes]
+            measured = [changed(pipeline, way, {name: value}, options.seed)[name] for way in ways]
             row = "".join(f"{one:16.1f}" for one in measured)
             print(f"  {away:+.1f} deviations{'':7} {value:8.1f}{row}", flush=True)
     return 0
 
 
-def changed(pipeline: VocalRestylePipeline, take: Waveform, told: dict[str, float], seed: int) -> dict[str, float]:
-    """What the mix of one seed, told these controls alone, has more of than its take: mix − take, each feature."""
-    (mix,) = pipeline(take, seeds=[seed], controls=told, spread=0.0)
-    way = Way(RESIDUAL, pipeline, take, strength=pipeline.defaults.strength)
+def changed(pipeline: VocalRestylePipeline, way: Way, told: dict[str, float], seed: int) -> dict[str, float]:
+    """What the mix of one seed, told these controls alone, has more of than the take of `way`: mix − take, each
+    feature."""
+    (mix,) = pipeline(way.take, seeds=[seed], controls=told, spread=0.0)
     written = way.kept(way(Waveform(mix, pipeline.codec.sample_rate), seed=seed).waveform)
     before, after = measure(way.take), measure(written)
     return {name: after[name] - before[name] for name in after}

@@ -139,22 +139,24 @@ class Choice:
         """Of one take: what decides each mix, and what it is told."""
         options = self._options
         if options.between:
-            first, *_ = options.between
-            settings = self._sent if self._hears_buses(first) else self.settings
+            settings = self._settings_of(options.between[0])
             return between_seeds(self._pipeline, take, settings, *options.between)
         if self._liked:
             first, like = _first(options.seed, self._liked.next_seed), self._hears_buses(start_of(self._liked.seed))
             alike = (seed for seed in itertools.count(first) if self._hears_buses(seed) is like)
             seeds = list(itertools.islice(alike, self.variations))
             return around(self._pipeline, take, self._liked, seeds, _first(options.around, DEFAULT_AROUND))
-        first = _first(options.seed, 0)
-        return range(first, first + self.variations), self._told(take, range(first, first + self.variations))
+        return self._plain_seeds, self._told(take, self._plain_seeds)
+
+    @property
+    def _plain_seeds(self) -> range:
+        first = _first(self._options.seed, 0)
+        return range(first, first + self.variations)
 
     def _require_effect(self) -> None:
         """Raises InputError for a guidance or a spread that would do nothing in any of the mixes."""
-        options, first = self._options, _first(self._options.seed, 0)
-        seeds = options.between[:2] if options.between else range(first, first + self.variations)
-        used = [self._sent if self._hears_buses(seed) else self.settings for seed in seeds]
+        options = self._options
+        used = [self._settings_of(seed) for seed in (options.between or ())[:2] or self._plain_seeds]
         if options.guidance is not None and not options.reference and not any(settings.told for settings in used):
             raise InputError(
                 "--guidance needs something to follow: a --style, a --reference, a --control or a --spread"
@@ -165,6 +167,9 @@ class Choice:
 
     def _hears_buses(self, seed: int) -> bool:
         return self.reverb is not None and self.reverb.heard_by(seed)
+
+    def _settings_of(self, seed: int) -> Settings:
+        return self._sent if self._hears_buses(seed) else self.settings
 
     def _told(self, take: Waveform, seeds: Sequence[int]) -> list[Told]:
         """Only where a room by hand comes behind it, the model is told to make little space of its own."""

@@ -71,8 +71,8 @@ def hybrid_rows(
         ]
 
     def with_soft_plate(take: Waveform, mix: Waveform) -> Waveform:
-        dry = finish(take, mix).stereo()
-        return summed(dry, wet(dry, soft_plate))
+        answer = finish(take, mix).stereo()
+        return summed(answer, wet(answer, soft_plate))
 
     what = f"{draws} samples told {little[SPACE]:.1f} dB of space"
     return [

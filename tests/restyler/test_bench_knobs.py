@@ -14,6 +14,8 @@ from restyler.bench_knobs import DEVIATIONS, changed, main
 from restyler.model_folder import BUNDLED
 from restyler.rendering import load_model
 from restyler.sample import main as sample
+from restyler.way_names import RESIDUAL
+from restyler.ways import Way
 
 
 def test_the_table_says_what_the_command_writes(
@@ -37,8 +39,9 @@ def test_the_table_says_what_the_command_writes(
 
 
 def test_a_bright_mix_is_brighter_and_a_wide_one_wider(vocal: Callable[..., Waveform]) -> None:
-    pipeline, take = load_model(BUNDLED, "cpu"), vocal(2.0, 48_000)
+    pipeline = load_model(BUNDLED, "cpu")
+    way = Way(RESIDUAL, pipeline, vocal(2.0, 48_000), strength=pipeline.defaults.strength)
     for name in ("brightness_db", "width_db"):
         mean, deviation = pipeline.defaults.controls[name]
-        low, high = (changed(pipeline, take, {name: mean + away * deviation}, 0)[name] for away in (-1.5, 1.5))
+        low, high = (changed(pipeline, way, {name: mean + away * deviation}, 0)[name] for away in (-1.5, 1.5))
         assert high - low > deviation / 2, name  # of three deviations told
