@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from audio.parts import Step, find_part
 from audio.waveform import Waveform
 from restyler.evaluate.evaluation_set import Song
-from restyler.evaluate.model_rows import average_row
+from restyler.evaluate.model_rows import Finish, average_row
 from restyler.evaluate.row import Row, as_loud, like, remembered
 from restyler.pipeline import VocalRestylePipeline
 from restyler.sends import ROOMS, SPACE, dry_space_db, read_sends, summed, wet
@@ -32,54 +33,85 @@ SOFT_PLATE = (
         {"wet_db": -20.0, "t60_low_s": 2.5, "t60_mid_s": 2.5, "t60_high_s": 1.75, "pre_delay_ms": 20.0, "seed": 0},
     ),
 )
+AND_SOFT_PLATE = "and a soft plate"  # in names of rows
+SOFT_PLATE_WHAT = "a plate of 2.5 s at −20 dB beside it"
+
+
+def with_plate(dry: Waveform, plate: Sequence[tuple[str, Mapping[str, float]]] = SOFT_PLATE) -> Waveform:
+    """The dry sound, stereo, and what a plate makes of it."""
+    steps = [Step(name, find_part(name).checked(values)) for name, values in plate]
+    return summed(dry.stereo(), wet(dry.stereo(), {"plate": steps}))
+
+
+def raw_with_plate_row() -> Row:
+    """The soft plate beside the raw take: what of the hybrid the plate alone gives."""
+    return Row(
+        f"raw take {AND_SOFT_PLATE}",
+        f"the raw take, and {SOFT_PLATE_WHAT} (what the plate alone gives)",
+        lambda song: [as_loud(like(song.mix, with_plate(song.take)), song.take)],
+    )
+
+
+def average_with_plate_row(
+    pipeline: VocalRestylePipeline,
+    name: str,
+    what: str,
+    finish: Finish,
+    controls: Mapping[str, float] = MappingProxyType({}),
+) -> Row:
+    """`average_row` with the soft plate beside what is finished."""
+    return average_row(
+        pipeline,
+        f"hybrid, {name} {AND_SOFT_PLATE}",
+        f"{what}, and {SOFT_PLATE_WHAT}",
+        lambda take, mix: with_plate(finish(take, mix)),
+        controls,
+    )
 
 
 def hybrid_rows(
-    pipeline: VocalRestylePipeline, finish: Callable[[Waveform, Waveform], Waveform], *, draws: int, seed: int
+    pipeline: VocalRestylePipeline,
+    finish: Finish,
+    own: Row,
+    *,
+    draws: int,
+    seed: int,
 ) -> list[Row]:
     """One plate beside all samples; the bundled file of rooms, as `restyler sample --reverb bundled` plays it; and the
     average answer with a soft plate.
 
-    finish: the take and a decoded mix → the finished mix. A style drawn by each seed, the seeds those of the model's
-    own rows. Raises InputError for a model that knows no space.
+    finish: the take and a decoded mix → the finished mix. own: the model's own row, a style drawn by each seed, whose
+    seeds are `draws` from `seed` on and whose mixes are finished so too: the mixes without rooms are these. Raises
+    InputError for a model that knows no space.
     """
     little = {SPACE: dry_space_db(pipeline.defaults)}
     style = ANY_STYLE if pipeline.styles else None
-    plate, soft_plate = (
-        {"plate": [Step(name, find_part(name).checked(values)) for name, values in parts]}
-        for parts in (PLATE, SOFT_PLATE)
-    )
     rooms = read_sends(ROOMS, sample_rate=pipeline.codec.sample_rate)
     seeds = range(seed, seed + draws)
 
-    def sampled(controls: Mapping[str, float], song: Song) -> Sequence[Waveform]:
+    @remembered
+    def dry(song: Song) -> Sequence[Waveform]:
         take = song.take.resampled(pipeline.codec.sample_rate)
-        mixes = pipeline(song.take, seeds=seeds, style=style, controls=controls)
+        mixes = pipeline(song.take, seeds=seeds, style=style, controls=little)
         return [finish(take, Waveform(mix, pipeline.codec.sample_rate)).stereo() for mix in mixes]
 
-    dry, own = (remembered(partial(sampled, controls)) for controls in (little, {}))
-
-    def finished(song: Song, mix: Waveform, buses: Mapping[str, Sequence[Step]]) -> Waveform:
-        return as_loud(like(song.mix, summed(mix, wet(mix, buses))), song.take)
+    def finished(song: Song, mix: Waveform) -> Waveform:
+        return as_loud(like(song.mix, mix), song.take)
 
     every_room = replace(rooms, chains=replace(rooms.chains, every=1))
 
     def by_turns(in_rooms: Callable[[int], bool], song: Song) -> list[Waveform]:
         return [
-            finished(song, *((one_dry, every_room.drawn(one)) if in_rooms(one) else (one_own, {})))
-            for one, one_dry, one_own in zip(seeds, dry(song), own(song), strict=True)
+            finished(song, summed(one_dry, wet(one_dry, every_room.drawn(one)))) if in_rooms(one) else one_own
+            for one, one_dry, one_own in zip(seeds, dry(song), own.render(song), strict=True)
         ]
-
-    def with_soft_plate(take: Waveform, mix: Waveform) -> Waveform:
-        answer = finish(take, mix).stereo()
-        return summed(answer, wet(answer, soft_plate))
 
     what = f"{draws} samples told {little[SPACE]:.1f} dB of space"
     return [
         Row(
             "hybrid, residual and a plate",
             f"{what}, and one plate of 1.6 s at −14 dB beside all of them",
-            lambda song: [finished(song, mix, plate) for mix in dry(song)],
+            lambda song: [finished(song, with_plate(mix, PLATE)) for mix in dry(song)],
         ),
         Row(
             "hybrid, residual and rooms for half",
@@ -92,11 +124,7 @@ def hybrid_rows(
             "the same with the seeds that have rooms and those that have none exchanged",
             partial(by_turns, lambda one: not rooms.heard_by(one)),
         ),
-        average_row(
-            pipeline,
-            "hybrid, average answer and a soft plate",
-            f"the average answer told {little[SPACE]:.1f} dB of space, and a plate of 2.5 s at −20 dB beside it",
-            with_soft_plate,
-            little,
+        average_with_plate_row(
+            pipeline, "average answer", f"the average answer told {little[SPACE]:.1f} dB of space", finish, little
         ),
     ]

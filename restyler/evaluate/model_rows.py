@@ -86,7 +86,7 @@ def sampled_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Finish],
         rows = []
         for way, finish in finishes.items():
             count = min(draws, FITTED_DRAWS) if way == TRANSFER else draws
-            render = functools.partial(_finished, once, finish, count)
+            render = remembered(functools.partial(_finished, once, finish, count))
             rows.append(Row(f"{name}, {way}", f"{count} samples, {what}", render))
         return rows
 

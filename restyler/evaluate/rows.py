@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from restyler.evaluate.hybrid_row import hybrid_rows
+from restyler.evaluate.hybrid_row import average_with_plate_row, hybrid_rows, raw_with_plate_row
 from restyler.evaluate.matchering_row import installed, matchering_row
 from restyler.evaluate.model_rows import Finish, average_row, codec_rows, sampled_rows
 from restyler.evaluate.preset_rows import Fit, fitted_rows
@@ -37,14 +37,17 @@ def all_rows(
         rows += codec_rows(pipeline)
     rows += presets
     around = list(rows)
+    rows.append(raw_with_plate_row())
     rows += fitted_rows(fit)
     rows += deterministic
     if pipeline is not None:
         what = "the model's one answer without chance: nothing told, lowest σ, one step"
         rows += _answers(pipeline, "ours, average answer", what, finishes)
-        rows += sampled_rows(pipeline, finishes, draws=draws, seed=seed)
+        sampled = sampled_rows(pipeline, finishes, draws=draws, seed=seed)
+        rows += sampled
         if SPACE in pipeline.defaults.controls and RESIDUAL in finishes:
-            rows += hybrid_rows(pipeline, finishes[RESIDUAL], draws=draws, seed=seed)
+            (own,) = (row for row in sampled if row.name == UNREFERRED[1])
+            rows += hybrid_rows(pipeline, finishes[RESIDUAL], own, draws=draws, seed=seed)
         around += [row for row in rows if row.name in UNREFERRED]
     if installed():
         rows.append(matchering_row())
@@ -58,7 +61,11 @@ def deterministic_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Fi
 
     finishes: its own, at the strength of the model beside it: finished otherwise, the rows could not be compared.
     """
-    return _answers(pipeline, "deterministic network", "a network trained to give one answer", finishes)
+    name, what = "deterministic network", "a network trained to give one answer"
+    rows = _answers(pipeline, name, what, finishes)
+    if RESIDUAL in finishes:
+        rows.append(average_with_plate_row(pipeline, name, what, finishes[RESIDUAL]))
+    return rows
 
 
 def _answers(pipeline: VocalRestylePipeline, name: str, what: str, finishes: Mapping[str, Finish]) -> list[Row]:
