@@ -153,7 +153,7 @@ class TrainingSection(Section):
     accumulation: Positive
     crop_s: PositiveFloat
     reference_s: PositiveFloat
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Literal["auto", "no", "bf16", "fp16"]
     gradient_checkpointing: bool
     compile: bool
     save_every: Positive

@@ -19,6 +19,7 @@ from restyler.export import check_exportable
 from restyler.flops import training_flops
 from restyler.pairs import read_pairs, style_names
 from restyler.prepared_sets import open_sets
+from restyler.processes import PRECISION_NAMES, precision_on
 from restyler.student.config import StudentConfig
 from restyler.student.data import read_distilled
 from restyler.student.files import build_student
@@ -84,10 +85,11 @@ def describe_denoiser(config: DenoiserConfig) -> str:
     weights_bytes = 4 * (5 * trained + count(codec))  # weights, gradients, two moments, average; and the codec
     share = config.training.batch_size // config.training.accumulation
     batch = dearest_batch(config, codec.latent_dim, frames, reference_frames)
-    per_example = saved_bytes(model, batch, config)
     device = pick_device("auto")
+    precision = precision_on(device.type, config.training.precision)
+    per_example = saved_bytes(model, batch, precision)
     example_flops = training_flops(model, batch | {"t": torch.tensor([0.5])})  # without the spectral loss
-    example_s = step_s(model.to(device), batch, config, device)
+    example_s = step_s(model.to(device), batch, precision, device)
     epoch_steps = epoch_examples / config.training.batch_size
     audio_s = config.training.batch_size * config.training.crop_s
     lines = [
@@ -103,6 +105,7 @@ def describe_denoiser(config: DenoiserConfig) -> str:
         f" {audio_s * config.training.steps / 3600:.1f} h in all {config.training.steps} steps",
         f"computation    {config.training.batch_size * example_flops / 1e12:.3g} TFLOP per step",
         f"epoch          {epoch_steps:.1f} steps of {config.training.batch_size} examples; on one {device_name(device)}"
+        f" in {PRECISION_NAMES[precision]}"
         f" {duration(epoch_steps * config.training.batch_size * example_s)}, and"
         f" {duration(config.training.steps * config.training.batch_size * example_s)} for all steps"
         f" (from one step with one example, {example_s:.3g} s; a GPU is faster with more of them)",
@@ -170,8 +173,11 @@ def dearest_batch(
     }
 
 
-def saved_bytes(model: TrainingModel, batch: dict[str, torch.Tensor], config: DenoiserConfig) -> int:
-    """Bytes that autograd keeps for the backward pass of one example, by really computing its loss on the CPU."""
+def saved_bytes(model: TrainingModel, batch: dict[str, torch.Tensor], precision: str) -> int:
+    """Bytes that autograd keeps for the backward pass of one example, by really computing its loss on the CPU.
+
+    precision: no, bf16 or fp16.
+    """
     sizes = {parameter.untyped_storage()._cdata: 0 for parameter in model.parameters()}  # they are there anyway
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -180,19 +186,19 @@ def saved_bytes(model: TrainingModel, batch: dict[str, torch.Tensor], config: De
         return tensor
 
     kept: list[torch.Tensor] = []
-    half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision != "no")
+    half = torch.autocast("cpu", torch.bfloat16, enabled=precision != "no")
     with half, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model(batch)
     return sum(sizes.values())
 
 
-def step_s(model: TrainingModel, batch: dict[str, torch.Tensor], config: DenoiserConfig, device: torch.device) -> float:
-    """Seconds of the second of two steps, forward and backward, in the config's precision."""
-    half = torch.float16 if config.training.precision == "fp16" and device.type == "cuda" else torch.bfloat16
+def step_s(model: TrainingModel, batch: dict[str, torch.Tensor], precision: str, device: torch.device) -> float:
+    """Seconds of the second of two steps, forward and backward. precision: no, bf16 or fp16."""
+    half = torch.float16 if precision == "fp16" and device.type == "cuda" else torch.bfloat16
     batch = {name: value.to(device) for name, value in batch.items()}
     for _ in range(2):
         started = time.perf_counter()
-        with torch.autocast(device.type, half, enabled=config.training.precision != "no"):
+        with torch.autocast(device.type, half, enabled=precision != "no"):
             loss = model(batch).mean()
         loss.backward()
         if device.type == "cuda":

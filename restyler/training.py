@@ -24,7 +24,7 @@ from restyler.flops import peak_flops, training_flops
 from restyler.loop import GRAD_NORM, LOSS, Computation, Loop, Measured, Validated, claim, tracked
 from restyler.material import Material, load_material
 from restyler.optimisation import Optimisation, parameter_groups
-from restyler.processes import in_step, make_accelerator, one_verdict, tell, told_of_memory
+from restyler.processes import PRECISION_NAMES, in_step, make_accelerator, one_verdict, tell, told_of_memory
 from restyler.stopping import leave_to_parent
 from restyler.tracking import check_tracking
 
@@ -41,7 +41,8 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
     accelerator = make_accelerator(
         precision=training.precision, batch_size=training.batch_size, parts=training.accumulation
     )
-    tell(accelerator, f"processes: {accelerator.num_processes}, on {accelerator.device.type}")
+    computed = PRECISION_NAMES[accelerator.mixed_precision]
+    tell(accelerator, f"processes: {accelerator.num_processes}, on {accelerator.device.type}, in {computed}")
     if accelerator.state.is_fsdp2:
         tell(
             accelerator, f"weights, moments and average are sharded over {accelerator.num_processes} processes (FSDP2)"
@@ -73,7 +74,7 @@ def computation_of(
 ) -> Computation:
     training = config.training
     card = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "CPU"
-    peak = peak_flops(card, training.precision)
+    peak = peak_flops(card, accelerator.mixed_precision)
     # One example at any time but the start: the network's share, without the decoding of a spectral loss.
     example = default_collate([TrainingExamples(material.train, config)[0]]) | {"t": torch.tensor([0.5])}
     return Computation(

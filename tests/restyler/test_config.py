@@ -89,7 +89,7 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
         ("optim.lr=.nan", "optim.lr: should be a finite number"),
         ("training.steps=1.5", "training.steps: should be a valid integer, not 1.5"),
         ("training.steps='5'", "training.steps: should be a valid integer, not '5'"),
-        ("training.precision=fp8", "training.precision: should be 'no', 'bf16' or 'fp16', not 'fp8'"),
+        ("training.precision=fp8", "training.precision: should be 'auto', 'no', 'bf16' or 'fp16', not 'fp8'"),
         ("training.accumulation=3", "training: batch_size (64) is not a multiple of accumulation (3)"),
         ("optim.betas=[0.9, 1.0]", "optim.betas.1: should be less than 1, not 1.0"),
         ("codec.kind=mp3", "codec.kind: should be one of encodec_48khz, pocket, not 'mp3'"),

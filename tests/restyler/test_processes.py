@@ -11,10 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 
 from codec.pocket import PocketCodec
 from restyler.dataset_index import CodecFacts
 from restyler.mixture import turn
+from restyler.processes import PRECISION_NAMES, make_accelerator, precision_on
 from restyler.shards import Segment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +48,26 @@ def launched_errors(arguments: list[str]) -> list[str]:
     assert done.returncode != 0
     assert "exitcode  : 2" in done.stderr, done.stderr  # the launcher's report of the process that failed first
     return error_lines(done.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the CPU's own word is in /proc/cpuinfo")
+def test_auto_is_bf16_where_the_cpu_says_that_it_has_it() -> None:
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    has = bool(words & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+    assert precision_on("cpu", "auto") == ("bf16" if has else "no")
+    assert [precision_on("cpu", each) for each in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU, Accelerate computes there")
+@pytest.mark.parametrize("precision", ["auto", "no", "bf16"])
+def test_what_is_computed_has_the_precision_that_a_run_says(precision: str) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process has one, as it was first asked for
+    accelerator = make_accelerator(precision=precision, batch_size=1, parts=1)
+    with accelerator.autocast():
+        found = torch.nn.functional.linear(torch.ones(1, 4), torch.ones(4, 4)).dtype
+    assert str(found) == f"torch.{PRECISION_NAMES[accelerator.mixed_precision]}"
+    assert precision == "auto" or accelerator.mixed_precision == precision
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.slow)])
