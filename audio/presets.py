@@ -31,6 +31,7 @@ NETWORK_DELAYS_SAMPLES = np.array([997, 1153, 1327, 1559, 1801, 2099])
 NETWORK_T60_MAX_S = 9.0
 RAW_COLUMNS = 151
 
+LEVEL_DECIMALS = 6  # of what is worked out of a network
 # Released attack and release run from 10 to 90 %: 2.2 time constants (torchcomp's ms2coef).
 RISE_TIME_CONSTANTS = 2.2
 
@@ -156,7 +157,11 @@ def network_levels(raw: np.ndarray) -> tuple[float, float, float]:
 
     H = c (D⁻¹ − Uγ)⁻¹ b from 2 inputs to 2 outputs (DiffVox, section on the reverb); its energy is the mean of |H|²
     over frequency (Parseval), estimated on an irrational grid so that it never locks to the delay lines.
+
+    In double precision, and rounded to LEVEL_DECIMALS: the last bits of a matrix product depend on the number of
+    threads, and a table of presets must be the same chains wherever it is read.
     """
+    raw = raw.astype(np.float64)
     b, c, decay, mixing = raw[31:43].reshape(6, 2), raw[43:55].reshape(2, 6), raw[55:104], raw[104:140].reshape(6, 6)
     upper = np.triu(mixing, 1)
     orthogonal = expm(upper - upper.T)
@@ -171,4 +176,6 @@ def network_levels(raw: np.ndarray) -> tuple[float, float, float]:
     energy = (np.abs(response) ** 2).mean(axis=0)
     cross = (response[:, 0, 0] * response[:, 1, 0].conj()).mean().real
     mid_db, side_db = 10 * np.log10(energy.mean(axis=0) + 1e-30)
-    return float(mid_db), float(side_db), float(cross / np.sqrt(energy[0, 0] * energy[1, 0]))
+    found = mid_db, side_db, cross / np.sqrt(energy[0, 0] * energy[1, 0])
+    mid_level_db, side_level_db, correlation = (round(float(value), LEVEL_DECIMALS) for value in found)
+    return mid_level_db, side_level_db, correlation

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,23 @@ def test_a_table_becomes_chains_in_its_units_and_order(preset_table: Path) -> No
     assert chain.delay.even_pan_percent == float(row["delay_even_pan"])
     # From 10 to 90 % of a step takes an exponential ln 9 = 2.2 time constants.
     assert chain.compressor.attack_ms == pytest.approx(float(row["comp_attack_ms"]) / np.log(9), rel=0.002)
+
+
+def test_a_table_is_the_same_chains_whatever_the_number_of_threads(preset_table: Path) -> None:
+    raw = preset_table.parent / "raw_params.npy"
+    np.save(raw, np.load(raw).astype(np.float32))  # as released
+    program = "import sys, pathlib, audio.presets; print(audio.presets.read_presets(pathlib.Path(sys.argv[1])))"
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(preset_table)],
+            env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    assert told[0] == told[1] and "reverb" in told[0]
 
 
 def test_training_names_follow_the_index(preset_table: Path) -> None:
