@@ -34,7 +34,7 @@ from restyler.checkpoints import CHANGEABLE_ON_RESUME, RunFolder
 from restyler.command import Parser, command, integer
 from restyler.config import DenoiserConfig, FolderData
 from restyler.export import exported_step
-from restyler.training import train
+from restyler.training import settled, train
 
 STEPS = (1, 4, 16)  # of the Euler solver
 
@@ -90,7 +90,8 @@ def check_runnable(name: str, config: DenoiserConfig, run: Path) -> None:
     data = config.data
     if isinstance(data, FolderData) and not Path(data.path).is_dir():
         raise InputError(f"{CONFIGS / name}.yaml: data.path: {data.path} is still to be made: see what the file says")
-    RunFolder(run).check("config", config.model_dump(mode="json"), changeable=CHANGEABLE_ON_RESUME)
+    facts = settled(config).model_dump(mode="json")
+    RunFolder(run).check("config", facts, changeable=CHANGEABLE_ON_RESUME)
 
 
 def trained(config: DenoiserConfig, run: Path) -> int:

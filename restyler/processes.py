@@ -13,7 +13,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     DistributedType,
     DynamoBackend,
@@ -36,19 +36,27 @@ PRECISION_NAMES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # instructions of CPUs, as torch names them
 
 
-def precision_on(device: str, precision: str) -> str:
-    """What `training.precision` means on a device: `auto` is bf16 where it computes with that itself, else no.
+def precision_on(device: torch.device, precision: str) -> str:
+    """What `training.precision` means on a device: `auto` is bf16 where the device has bf16 arithmetic, else no.
 
-    device: its type, cuda or cpu. Emulated, bf16 is right but slow: a CPU without it takes twelve times as long for a
-    convolution as in float32 (docs/log.md).
+    Emulated, bf16 is right but slow: a CPU without it took twelve times as long for a convolution as in float32
+    (docs/log.md).
     """
     if precision != "auto":
         return precision
-    if device == "cuda":
+    if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = any(torch.cpu.get_capabilities().get(name) for name in FAST_BF16)
+        fast = device.type == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in FAST_BF16)
     return "bf16" if fast else "no"
+
+
+def training_device() -> torch.device:
+    """Where Accelerate computes, for this process. Raises InputError where the launcher's settings can't be read."""
+    try:
+        return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=ENCODING_TIMEOUT).device
+    except ValueError as error:
+        raise InputError(f"ACCELERATE_USE_CPU: {error}") from None
 
 
 def make_accelerator(*, precision: str, batch_size: int, parts: int) -> Accelerator:
@@ -56,8 +64,7 @@ def make_accelerator(*, precision: str, batch_size: int, parts: int) -> Accelera
 
     Raises InputError for a precision that the device lacks, and a batch that the processes can't share.
     """
-    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()  # as Accelerator picks it
-    precision = precision_on("cpu" if on_cpu else "cuda", precision)
+    precision = precision_on(training_device(), precision)
     try:
         accelerator = Accelerator(
             mixed_precision=precision,

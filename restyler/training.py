@@ -24,7 +24,16 @@ from restyler.flops import peak_flops, training_flops
 from restyler.loop import GRAD_NORM, LOSS, Computation, Loop, Measured, Validated, claim, tracked
 from restyler.material import Material, load_material
 from restyler.optimisation import Optimisation, parameter_groups
-from restyler.processes import PRECISION_NAMES, in_step, make_accelerator, one_verdict, tell, told_of_memory
+from restyler.processes import (
+    PRECISION_NAMES,
+    in_step,
+    make_accelerator,
+    one_verdict,
+    precision_on,
+    tell,
+    told_of_memory,
+    training_device,
+)
 from restyler.stopping import leave_to_parent
 from restyler.tracking import check_tracking
 
@@ -37,6 +46,7 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
     of the last finished step. Raises InputError for unusable data, another config's run folder, and a run that
     diverged. The run folder is bound to config and data only when both have proved usable.
     """
+    config = settled(config)
     training = config.training
     accelerator = make_accelerator(
         precision=training.precision, batch_size=training.batch_size, parts=training.accumulation
@@ -67,6 +77,12 @@ def train(config: DenoiserConfig, run_dir: Path) -> int:
     facts = {"config": facts | {"data_facts": material.facts}, "environment": environment(accelerator.device)}
     with tracked(config.tracking, run, facts, accelerator) as tracking:
         return Loop(task, config, run, accelerator, tracking, computation).run_to_end()
+
+
+def settled(config: DenoiserConfig) -> DenoiserConfig:
+    """With the precision that `auto` means here, which a run keeps: resumed elsewhere, it is another config."""
+    precision = precision_on(training_device(), config.training.precision)
+    return config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
 
 
 def computation_of(

@@ -30,11 +30,17 @@ evaluate() {  # NAME [OPTION …], the end of the shell that calls it
 echo "The rendered pairs are scored beside the real ones: $out/rendered.log"
 evaluate rendered --limit 12 >"$out/rendered.log" 2>&1 &
 rendered=$!
-trap 'kill "$rendered" 2>/dev/null || true' EXIT  # whatever ends this ends that
-(evaluate real)
+evaluate real &
+real=$!
+trap 'kill "$rendered" "$real" 2>/dev/null || true' EXIT  # whatever ends this ends both
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+wait "$real"
 wait "$rendered" || {
     status=$?
     tail -n 1 "$out/rendered.log" >&2
     exit "$status"
 }
+trap - EXIT
 tail -n 1 "$out/rendered.log"

@@ -33,14 +33,16 @@ SOFT_PLATE = (
         {"wet_db": -20.0, "t60_low_s": 2.5, "t60_mid_s": 2.5, "t60_high_s": 1.75, "pre_delay_ms": 20.0, "seed": 0},
     ),
 )
+PLATE_RATE_HZ = 48_000  # the noise of a reverb depends on it
 AND_SOFT_PLATE = "and a soft plate"  # in names of rows
 SOFT_PLATE_WHAT = "a plate of 2.5 s at −20 dB beside it"
 
 
 def with_plate(dry: Waveform, plate: Sequence[tuple[str, Mapping[str, float]]] = SOFT_PLATE) -> Waveform:
-    """The dry sound, stereo, and what a plate makes of it."""
+    """The dry sound, stereo, and what a plate makes of it, at PLATE_RATE_HZ: at another rate it is another plate."""
     steps = [Step(name, find_part(name).checked(values)) for name, values in plate]
-    return summed(dry.stereo(), wet(dry.stereo(), {"plate": steps}))
+    heard = dry.stereo().resampled(PLATE_RATE_HZ)
+    return summed(heard, wet(heard, {"plate": steps}))
 
 
 def raw_with_plate_row() -> Row:

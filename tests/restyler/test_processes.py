@@ -53,9 +53,10 @@ def launched_errors(arguments: list[str]) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the CPU's own word is in /proc/cpuinfo")
 def test_auto_is_bf16_where_the_cpu_says_that_it_has_it() -> None:
     words = set(Path("/proc/cpuinfo").read_text().split())
+    cpu = torch.device("cpu")
     has = bool(words & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
-    assert precision_on("cpu", "auto") == ("bf16" if has else "no")
-    assert [precision_on("cpu", each) for each in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
+    assert precision_on(cpu, "auto") == ("bf16" if has else "no")
+    assert [precision_on(cpu, each) for each in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU, Accelerate computes there")
