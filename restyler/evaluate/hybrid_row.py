@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 
 from audio.parts import Step, find_part
 from audio.waveform import Waveform
@@ -54,21 +53,9 @@ def raw_with_plate_row() -> Row:
     )
 
 
-def average_with_plate_row(
-    pipeline: VocalRestylePipeline,
-    name: str,
-    what: str,
-    finish: Finish,
-    controls: Mapping[str, float] = MappingProxyType({}),
-) -> Row:
-    """`average_row` with the soft plate beside what is finished."""
-    return average_row(
-        pipeline,
-        f"hybrid, {name} {AND_SOFT_PLATE}",
-        f"{what}, and {SOFT_PLATE_WHAT}",
-        lambda take, mix: with_plate(finish(take, mix)),
-        controls,
-    )
+def finished_with_plate(finish: Finish) -> Finish:
+    """The same with the soft plate beside what is finished."""
+    return lambda take, mix: with_plate(finish(take, mix))
 
 
 def hybrid_rows(
@@ -126,7 +113,11 @@ def hybrid_rows(
             "the same with the seeds that have rooms and those that have none exchanged",
             partial(by_turns, lambda one: not rooms.heard_by(one)),
         ),
-        average_with_plate_row(
-            pipeline, "average answer", f"the average answer told {little[SPACE]:.1f} dB of space", finish, little
+        average_row(
+            pipeline,
+            f"hybrid, average answer {AND_SOFT_PLATE}",
+            f"the average answer told {little[SPACE]:.1f} dB of space, and {SOFT_PLATE_WHAT}",
+            finished_with_plate(finish),
+            little,
         ),
     ]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from restyler.evaluate.hybrid_row import average_with_plate_row, hybrid_rows, raw_with_plate_row
+from restyler.evaluate.hybrid_row import (
+    AND_SOFT_PLATE,
+    SOFT_PLATE_WHAT,
+    finished_with_plate,
+    hybrid_rows,
+    raw_with_plate_row,
+)
 from restyler.evaluate.matchering_row import installed, matchering_row
 from restyler.evaluate.model_rows import Finish, average_row, codec_rows, sampled_rows
 from restyler.evaluate.preset_rows import Fit, fitted_rows
@@ -64,7 +70,8 @@ def deterministic_rows(pipeline: VocalRestylePipeline, finishes: Mapping[str, Fi
     name, what = "deterministic network", "a network trained to give one answer"
     rows = _answers(pipeline, name, what, finishes)
     if RESIDUAL in finishes:
-        rows.append(average_with_plate_row(pipeline, name, what, finishes[RESIDUAL]))
+        finish = finished_with_plate(finishes[RESIDUAL])
+        rows.append(average_row(pipeline, f"hybrid, {name} {AND_SOFT_PLATE}", f"{what}, and {SOFT_PLATE_WHAT}", finish))
     return rows
 
 
