@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from audio.errors import InputError
 from restyler.command import command
 
 COMMANDS = {
@@ -50,7 +51,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         case [name, *rest] if name in COMMANDS:
             return importlib.import_module(COMMANDS[name][0]).main(rest)
-    from audio.errors import InputError  # not at the top: it waits for torch
-
     given = f"unknown command {arguments[0]!r}" if arguments else "no command given"
     raise InputError(f"{given} (allowed: {', '.join(COMMANDS)}; see restyler --help)")
