@@ -15,7 +15,7 @@ __all__ = ["InputError", "Waveform"]
 
 
 def __getattr__(name: str) -> Any:
-    """Waveform when it is asked for: it brings torch, for which a command that refuses a mistyped option need not wait."""
+    """Waveform when it is asked for: it brings torch, for which a command that refuses an option need not wait."""
     if name != "Waveform":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from audio.waveform import Waveform

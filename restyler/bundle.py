@@ -8,7 +8,7 @@ from pathlib import Path
 
 from restyler.command import Parser, command, number, shown
 
-SAMPLING = ("steps", "sigma", "guidance", "reference_guidance", "spread", "strength")
+SAMPLING = ("steps", "sigma", "guidance", "reference_guidance", "spread", "strength", "reverb")
 
 
 @command
@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--spread", type=float, metavar="X", help="default spread (default: as it is)")
     parser.add_argument("--strength", type=number(0, 1), metavar="S", help="default strength (default: as it is)")
+    parser.add_argument(
+        "--reverb",
+        choices=("bundled", "none"),
+        help="default reverb by hand, for mixes that are told nothing else (default: as it is)",
+    )
     parser.add_argument(
         "--pairs",
         type=Path,
@@ -98,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         defaults["reference_guidance"] = options.reference_guidance
     if options.strength is not None:
         defaults["strength"] = options.strength
+    if options.reverb is not None:
+        defaults["reverb"] = options.reverb
     bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)
     with new_folder(out) as fresh:
         bundled.save_pretrained(fresh, dtype=torch.float16)

@@ -74,4 +74,5 @@ def _fetch_chain(client: Client, errand: Errand, number: int, path: Path) -> Non
 def _line(path: Path, mix: dict[str, Any]) -> str:
     ceiling_dbtp = float(mix["chosen"]["peak_dbtp"]) if mix["limited"] else None
     names = ("styles", "drawn", "loudness_lufs", "true_peak_dbtp")
-    return mix_line(path, seed=str(mix["seed"]), ceiling_dbtp=ceiling_dbtp, **{name: mix[name] for name in names})
+    said = {"seed": str(mix["seed"]), "reverb": mix["chosen"].get("reverb")} | {name: mix[name] for name in names}
+    return mix_line(path, ceiling_dbtp=ceiling_dbtp, **said)

@@ -10,7 +10,7 @@ from typing import Any
 from audio.errors import InputError
 from restyler.command import shown
 from restyler.sample_plan import CHAINS, LONGEST_CHAIN
-from restyler.sends import place_of
+from restyler.sends import BUNDLED_REVERB, NO_REVERB
 
 LOCAL = frozenset({"takes", "out", "overwrite"})  # files here, which the service never hears of
 UPLOADED = frozenset({"reference", "like"})  # files that stand in the request by their ids there
@@ -27,15 +27,17 @@ def wishes(options: argparse.Namespace, names: Collection[str], parser: argparse
     for name in sorted(set(names) - LOCAL - UPLOADED):
         value = getattr(options, name)
         if value != parser.get_default(name):
-            said = (
-                dict(value)
-                if name == "control"
-                else chain_text(place_of(value) if name == "reverb" else value)
-                if name in CHAINS
-                else value
-            )
-            found[RENAMED.get(name, name)] = said
+            found[RENAMED.get(name, name)] = _said(name, value)
     return found
+
+
+def _said(name: str, value: Any) -> Any:
+    """An option's value as the service takes it."""
+    if name == "control":
+        return dict(value)
+    if name == "reverb" and value in (BUNDLED_REVERB, NO_REVERB):
+        return str(value)
+    return chain_text(value) if name in CHAINS else value
 
 
 def chain_text(path: Path) -> dict[str, str]:

@@ -70,6 +70,7 @@ class Mix:
             loudness_lufs=self.loudness_lufs,
             true_peak_dbtp=self.true_peak_db,
             ceiling_dbtp=float(self.chosen["peak_dbtp"]) if self.limited else None,
+            reverb=self.chosen.get("reverb"),
             guards=self.verdict.note() if self.verdict else "",
         )
 
@@ -171,7 +172,7 @@ def render(
             kept = through(after, kept) if after else kept
             dry, added = kept, wet(kept, sends.drawn(start_of(seed)) if sends else {})
             kept = summed(dry, added) if added else kept
-            parts = {DRY: dry, **added} if stems and sends else made.stems
+            parts, in_rooms = {DRY: dry, **added} if stems and sends else made.stems, bool(added)
             del dry, added
         with watch.of(LEVELS):
             # In its own place, unless it is the take, which the next mix needs, or a stem, still to get its gain.
@@ -187,6 +188,7 @@ def render(
             del said_now["spread"]  # it had nothing to spread
         chosen = {name: str(value) for name, value in said_now.items() if value not in (None, {})}
         chosen |= {"drawn": " ".join(drawn)} if drawn else {}
+        chosen |= {"reverb": sends.tag} if sends and in_rooms else {}
         chosen["guard"] = "on" if guarded else "off"
         if verdict and verdict.note():
             chosen["guarded"] = verdict.note()

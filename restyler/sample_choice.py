@@ -23,8 +23,8 @@ from restyler.rack_chain import Rack, latency_lines, read_rack, same_chain, thro
 from restyler.rendering import Mix, render
 from restyler.sample_plan import CHAINS, DEFAULT_AROUND, default_variations, wished_controls
 from restyler.saying import Reference
-from restyler.sends import SPACE, Sends, dry_space_db, read_sends
-from restyler.settings import ANY_STYLE, NO_STYLE, Settings
+from restyler.sends import BUNDLED_REVERB, NO_REVERB, ROOMS, Sends, dry_space_db, read_sends
+from restyler.settings import ANY_STYLE, NO_STYLE, SPACE, SamplingDefaults, Settings
 from restyler.stems import CHAIN_STEMS, DRY
 from restyler.stopwatch import CODEC, FILES, Stopwatch
 from restyler.takes import Take, read_take
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Chains:
-    """What the options of the same names lead to."""
+    """What the files that the options of the same names name lead to; --reverb has words for some without a file."""
 
     before: Rack | None = None
     after: Rack | None = None
@@ -48,7 +48,8 @@ def read_chain_options(options: argparse.Namespace, *, sample_rate: int) -> Chai
     before, after = (None if path is None else read_rack(path) for path in (options.before, options.after))
     for rack in (before, after):
         latency_lines(rack.steps if rack else (), sample_rate)
-    return Chains(before, after, read_sends(options.reverb, sample_rate=sample_rate) if options.reverb else None)
+    named = options.reverb not in (None, BUNDLED_REVERB, NO_REVERB)
+    return Chains(before, after, read_sends(options.reverb, sample_rate=sample_rate) if named else None)
 
 
 class Choice:
@@ -70,6 +71,8 @@ class Choice:
         self._options, self._pipeline, self._model = options, pipeline, model
         chains = chains or read_chain_options(options, sample_rate=pipeline.codec.sample_rate)
         self.before, self.after, self.reverb = chains.before, chains.after, chains.reverb
+        if self.reverb is None and (options.reverb == BUNDLED_REVERB or _has_models_reverb(options, pipeline.defaults)):
+            self.reverb = self._rooms
         liked = self._read_liked(takes, model) if options.like else None
         self._liked = liked
         self.settings = liked.settings if liked else _settings(options, pipeline, little_space=False)
@@ -86,7 +89,8 @@ class Choice:
         self.guarded: bool = options.guard == "on" if options.guard else liked.guarded if liked else True
         if self.way == TRANSFER and (self.before or self.after or self.reverb):
             raise InputError(
-                "--before, --after and --reverb need another --render than transfer: its chain would not be the mix"
+                "--before, --after and --reverb, that of the mix of --like too, need another --render than transfer: "
+                "its chain would not be the mix"
             )
         if not liked:
             self._require_effect()
@@ -107,15 +111,25 @@ class Choice:
         if not same_references(reference_tags(self._options.reference), liked.references):
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
+        if self._options.reverb is None and same_chain(self._rooms.tag, liked.chains.get("reverb")):
+            self.reverb = self._rooms
+        chains = self._chain_tags
+        if self.reverb and self.reverb.heard_by(start_of(liked.seed)):
+            chains["reverb"] = self.reverb.tag
         for name in CHAINS:
-            if not same_chain(self._chain_tags.get(name), liked.chains.get(name)):
+            if not same_chain(chains.get(name), liked.chains.get(name)):
                 had = liked.chains.get(name, "none")
                 raise InputError(f"--like {shown(mix)}: give the same --{name} as for that mix: {shown(had)}")
         return liked
 
+    @cached_property
+    def _rooms(self) -> Sends:
+        return read_sends(ROOMS, sample_rate=self._pipeline.codec.sample_rate)
+
     @property
     def _chain_tags(self) -> dict[str, str]:
-        return {name: chain.tag for name in CHAINS if (chain := getattr(self, name)) is not None}
+        """Of the chains that every mix goes through."""
+        return {name: chain.tag for name, chain in (("before", self.before), ("after", self.after)) if chain}
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -224,12 +238,20 @@ class Choice:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What stands in every mix's comment: model, references and chains."""
+        """What stands in every mix's comment: model, references and chains, but for buses, which not all may hear."""
         return {"model": self._model, **self._reference_tags, **self._chain_tags}
 
     @cached_property
     def _reference_tags(self) -> dict[str, str]:
         return reference_tags(self._options.reference)
+
+
+def _has_models_reverb(options: argparse.Namespace, defaults: SamplingDefaults) -> bool:
+    """Whether the mixes get the reverb that the model has by default: where --reverb says nothing, and nothing else
+    says how they are to sound, where to lie or how to be rendered."""
+    style = options.style not in (None, ANY_STYLE)
+    told = style or options.reference or wished_controls(options) or options.like or options.between
+    return options.reverb is None and defaults.reverb != "none" and not told and options.render != TRANSFER
 
 
 def _first(value: T | None, otherwise: T) -> T:

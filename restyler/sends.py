@@ -20,13 +20,13 @@ from restyler.chains import Chains, read_chains
 from restyler.command import shown
 from restyler.noise import TRIES_APART
 from restyler.rack_chain import fits_comments, latency_lines, played, require_short_name, tag_of
-from restyler.settings import SamplingDefaults
+from restyler.settings import SPACE, SamplingDefaults
 from restyler.stems import DRY
 
 MOST_BUSES = 8
 WHOLE_CHAIN = "vocal_chain"  # a part that is a whole mix: there is no wet alone
-SPACE = "space_db"  # the control that the model is told where a reverb by hand comes after it
-ROOMS = Path(__file__).with_name("bundled") / "rooms.yaml"  # what --reverb bundled means
+ROOMS = Path(__file__).with_name("bundled") / "rooms.yaml"
+BUNDLED_REVERB, NO_REVERB = Path("bundled"), Path("none")  # what --reverb calls ROOMS, and what it calls none
 TOLD_APART_BY = 16  # draws: files that differ in a single choice of two are told apart in all but one case of 65,536
 DEVIATIONS_BELOW = 3.0  # of it under the mean of the training pairs: the driest that docs/controls.md has measured
 
@@ -55,16 +55,11 @@ class Sends:
 
 
 def read_sends(path: Path, *, sample_rate: int) -> Sends:
-    """Every style of the file that --reverb names as a bus; its programs are tried at this rate.
+    """Every style of the file as a bus; its programs are tried at this rate.
 
     Raises InputError where `read_chains` does, for a name or part that no bus can have, and for too many of them.
     """
-    return sends_of(read_chains(place_of(path), buses=True), sample_rate=sample_rate)
-
-
-def place_of(path: Path) -> Path:
-    """Of the file that --reverb names: ROOMS for `bundled`."""
-    return ROOMS if path == Path("bundled") else path
+    return sends_of(read_chains(path, buses=True), sample_rate=sample_rate)
 
 
 def sends_of(chains: Chains, *, sample_rate: int) -> Sends:

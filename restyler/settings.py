@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,7 @@ HIGHEST_GUIDANCE = 20.0  # far beyond what any style survives
 HIGHEST_STEPS = 1000
 ANY_STYLE = "any"  # a style for each mix, drawn by its seed
 NO_STYLE = "none"  # what commands say for «not told»
+SPACE = "space_db"  # the control that the model is told where a reverb by hand comes after it
 CONTROL_REACH = 4.0  # standard deviations around the mean of the training pairs
 DEFAULT_SPREAD = 0.5  # of newly trained models: at 1 what is told outweighs the styles, and widths lie closer together
 HIGHEST_SPREAD = 2.0  # beyond it most draws would be cut off by the reach
@@ -34,6 +35,7 @@ class SamplingDefaults(BaseModel):
     spread: how far, by default, controls that are not told are spread over the mixes; 0: they stay untold.
     reference_guidance: the default where a reference is given; None: `guidance`, as without one.
     strength: how much of the mix is kept, the rest being the take (`restyler.strength`).
+    reverb: "bundled": where nothing else is told, every second mix stands in a room by hand (`restyler.sends.ROOMS`).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -49,9 +51,10 @@ class SamplingDefaults(BaseModel):
     spread: Annotated[float, Field(ge=0, le=HIGHEST_SPREAD)] = 0.0
     reference_guidance: Annotated[float, Field(ge=0, le=HIGHEST_GUIDANCE)] | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    reverb: Literal["bundled", "none"] = "none"
 
     @model_validator(mode="after")
-    def _draws_fit(self) -> Self:
+    def _parts_fit(self) -> Self:
         if self.draws and NO_STYLE not in self.draws:
             raise ValueError(f"draws has an entry {NO_STYLE!r}, for all pairs together")
         for joint in self.draws.values():
@@ -59,6 +62,8 @@ class SamplingDefaults(BaseModel):
                 raise ValueError(f"draws describes the controls {list(self.controls)}, no others")
         if self.spread and not self.draws:
             raise ValueError("a spread needs draws")
+        if self.reverb != "none" and SPACE not in self.controls:
+            raise ValueError(f"a reverb needs the control {SPACE}, to be told how little of it to make")
         return self
 
     def guidance_for(self, *, referred: bool) -> float:

@@ -12,8 +12,8 @@ from restyler.evaluate.evaluation_set import Song
 from restyler.evaluate.model_rows import Finish, average_row
 from restyler.evaluate.row import Row, as_loud, like, remembered
 from restyler.pipeline import VocalRestylePipeline
-from restyler.sends import ROOMS, SPACE, dry_space_db, read_sends, summed, wet
-from restyler.settings import ANY_STYLE
+from restyler.sends import ROOMS, dry_space_db, read_sends, summed, wet
+from restyler.settings import ANY_STYLE, SPACE
 
 # Nobody set these for the songs. PLATE: as the books have it for a lead vocal. SOFT_PLATE: found nearest for average
 # answers on validation takes (docs/log.md).

@@ -16,7 +16,7 @@ from restyler.evaluate.model_rows import Finish, average_row, codec_rows, sample
 from restyler.evaluate.preset_rows import Fit, fitted_rows
 from restyler.evaluate.row import Row, on_second_half
 from restyler.pipeline import VocalRestylePipeline
-from restyler.sends import SPACE
+from restyler.settings import SPACE
 from restyler.way_names import CODEC, RESIDUAL
 
 UNREFERRED = (f"ours, average answer, {RESIDUAL}", f"ours, {RESIDUAL}")  # what a reference has to make nearer

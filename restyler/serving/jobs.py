@@ -140,6 +140,8 @@ class Jobs:
         found = [str(self._places.audio(said["take"])), *self._machine, *sample_fields.arguments(said)]
         if "like" in said:
             found.append(f"--like={self._liked(said)}")
+        if isinstance(word := said.get("reverb"), str):
+            found.append(f"--reverb={word}")
         for one in said.get("reference", []):
             found.append(f"--reference={self._places.named(one['take'])}={one.get('weight', 1.0)!r}")
         return found + [f"--control={name}={value!r}" for name, value in said.get("controls", {}).items()]
@@ -215,8 +217,8 @@ class Jobs:
 
 
 def chains_of(said: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Of a request."""
-    return {field: said[field] for field in CHAINS if field in said}
+    """Of a request, those that are files."""
+    return {field: chain for field in CHAINS if isinstance(chain := said.get(field), dict)}
 
 
 def require_bytes(connection: sqlite3.Connection, owner: str, more: int, limits: Limits) -> None:

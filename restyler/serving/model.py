@@ -64,7 +64,9 @@ class ServedModel:
             if control in reaches:
                 lowest, highest = sorted(sign * end for end in reaches[control])
                 knobs[knob] = {"control": control, "sign": sign, "lowest": lowest, "highest": highest}
-        settings = {name: getattr(defaults, name) for name in ("guidance", "sigma", "spread", "steps", "strength")}
+        settings = {
+            name: getattr(defaults, name) for name in ("guidance", "reverb", "sigma", "spread", "steps", "strength")
+        }
         return {
             "name": self.name,
             "sample_rate_hz": self.sample_rate_hz,

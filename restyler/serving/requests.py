@@ -76,12 +76,16 @@ class JobRequest(_SampleFields):
 
     before: ChainText | None = Field(default=None, description="an effect chain that the take goes through first")
     after: ChainText | None = Field(default=None, description="an effect chain that each mix goes through")
-    reverb: ChainText | None = Field(default=None, description="buses of reverb and delay beside each mix")
+    reverb: ChainText | Literal["bundled", "none"] | None = Field(
+        default=None,
+        description="buses of reverb and delay beside each mix; bundled: a room and echoes for every second one "
+        "(default: the model's, as `restyler sample` has it)",
+    )
 
     def said(self) -> dict[str, Any]:
         """What was given, as JSON holds it."""
         given: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        chains = {name: chain.model_dump() for name in CHAINS if (chain := getattr(self, name)) is not None}
+        chains = {name: chain.model_dump() for name in CHAINS if isinstance(chain := getattr(self, name), ChainText)}
         return given | chains | {"take": self.take}
 
 

@@ -13,7 +13,9 @@ function facts(mix, knobs) {
     return `${name} ${signed(sign * value)} dB`;
   });
   const levels = [`${mix.loudness_lufs.toFixed(1).replace("-", "−")} LUFS`, ...(mix.limited ? ["quieter than asked, for its peaks"] : [])];
-  return [...styles, `seed ${mix.seed}`, ...drawn, ...levels].join(" · ");
+  const reverb = mix.chosen?.reverb;
+  const room = reverb ? [`in ${reverb.slice(0, reverb.lastIndexOf(" "))}`] : [];
+  return [...styles, `seed ${mix.seed}`, ...drawn, ...room, ...levels].join(" · ");
 }
 
 function shuffled(items) {

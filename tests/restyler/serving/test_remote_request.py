@@ -14,7 +14,6 @@ from audio.errors import InputError
 from restyler import remote, sample
 from restyler.remote_request import LOCAL, RENAMED, UPLOADED, request, wishes
 from restyler.sample_plan import CHAINS
-from restyler.sends import ROOMS
 from restyler.serving import sample_fields
 from restyler.serving.requests import JobRequest
 
@@ -51,8 +50,11 @@ def asked(arguments: list[str]) -> dict[str, Any]:
     return request(wishes(options, remote.shared_options(), parser), take=TAKE, references=[], like=None)
 
 
-def test_the_bundled_rooms_are_sent_as_their_text() -> None:
-    assert asked(["--reverb", "bundled"])["reverb"] == {"yaml": ROOMS.read_text(encoding="utf-8"), "name": "rooms.yaml"}
+@pytest.mark.parametrize("word", ["bundled", "none"])
+def test_what_reverb_has_a_word_for_is_no_file(word: str) -> None:
+    there = JobRequest(**asked(["--reverb", word])).said()
+    assert there["reverb"] == word
+    assert "reverb" not in JobRequest(**asked([])).said()  # then the model there decides
 
 
 @settings(max_examples=25)

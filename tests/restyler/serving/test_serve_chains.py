@@ -15,6 +15,7 @@ import soundfile
 from pydantic import ValidationError
 
 from audio.errors import InputError
+from audio.io import read_tags
 from audio.parts import ProgramStep, find_part
 from audio.parts_kinds import Number
 from restyler import remote
@@ -182,6 +183,26 @@ def test_remote_with_chains_makes_the_files_of_sample(
     assert shown(said.strip()) == said.strip()
 
 
+@pytest.mark.parametrize(("said", "rooms"), [([], False), (["--reverb=bundled"], True), (["--reverb=none"], False)])
+def test_the_bundled_reverb_of_a_job_is_that_of_sample(
+    real_service: Any,
+    sample: Callable[..., int],
+    vocal_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: list[str],
+    rooms: bool,
+) -> None:
+    monkeypatch.setenv(remote.KEY_VARIABLE, real_service.key)
+    line = [str(vocal_file("take.wav", 1.0)), *FAST, *said]
+    assert remote.main([*line, "--server", real_service.url, "--out", str(tmp_path / "far")]) == 0
+    assert ("  in rooms.yaml  " in capsys.readouterr().out) is rooms
+    assert sample(*line) == 0
+    far, here = (tmp_path / out / "take" / "mix_00.wav" for out in ("far", "out"))
+    assert far.read_bytes() == here.read_bytes() and ("reverb" in read_tags(far)) is rooms
+
+
 def test_a_refusal_names_the_field(real_service: Any, take_bytes: bytes) -> None:
     with httpx.Client(
         base_url=real_service.url, headers={"Authorization": f"Bearer {real_service.key}"}, timeout=60
@@ -192,6 +213,7 @@ def test_a_refusal_names_the_field(real_service: Any, take_bytes: bytes) -> None
             ("reverb", {"reverb": {"yaml": "styles: {dry: [{gain: {gain_db: 0}}]}"}}),
             ("before", {"before": {"yaml": "nothing"}, "after": room}),
             ("after", {"after": room, "render": "transfer"}),
+            ("reverb", {"reverb": "hall"}),
         ):
             answer = client.post("/v1/jobs", json={"take": take, **said})
             assert answer.status_code == 422, answer.text
