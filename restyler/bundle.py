@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.pairs import read_pairs
     from restyler.pipeline import VocalRestylePipeline
     from restyler.rendering import load_model
+    from restyler.sends import dry_space_db
     from restyler.settings import DEFAULT_SPREAD
     from restyler.statistics import draws_of_recordings
     from restyler.student.files import is_student, load_student, save_student
@@ -104,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.strength is not None:
         defaults["strength"] = options.strength
     if options.reverb is not None:
+        if options.reverb == "bundled":
+            dry_space_db(pipeline.defaults)  # has to be possible
         defaults["reverb"] = options.reverb
     bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)
     with new_folder(out) as fresh:

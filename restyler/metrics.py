@@ -44,7 +44,7 @@ def spectral_distance(reference: Waveform, estimate: Waveform) -> SpectralDistan
     taps = _a_weighting(reference.sample_rate)
     weighted = (oaconvolve(at_loudness(one).numpy(), taps, mode="same", axes=1) for one in (reference, estimate))
     y, x = (torch.from_numpy(one) for one in weighted)
-    middle, side = ((_spectral(y[0] + sign * y[1], x[0] + sign * x[1])) for sign in (1, -1))
+    middle, side = (_spectral(y[0] + sign * y[1], x[0] + sign * x[1]) for sign in (1, -1))
     return SpectralDistance(lr=_spectral(y, x), ms=(middle + side) / 2)
 
 

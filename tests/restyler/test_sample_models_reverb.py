@@ -10,8 +10,10 @@ import pytest
 import soundfile
 
 from audio.io import read_tags
+from conditioning.conditioner import StyleConditioner
 from restyler.bundle import main as bundle
 from restyler.model_folder import BUNDLED
+from restyler.pipeline import VocalRestylePipeline
 from restyler.rendering import load_model
 from restyler.sample import main
 from restyler.settings import SamplingDefaults
@@ -110,7 +112,9 @@ def test_what_is_like_a_mix_stands_in_its_room(run: Run, tmp_path: Path, capsys:
     assert run("same", "--like", folder / "mix_01.wav", "--reverb", "none", "--variations", "1") == 0
 
 
-def test_a_model_without_space_has_no_reverb() -> None:
+def test_a_model_without_space_has_no_reverb(
+    pipeline: VocalRestylePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fields = load_model(BUNDLED, "cpu").defaults.model_dump(mode="json")
     assert fields["reverb"] == "bundled"  # the shipped one
     assert SamplingDefaults.read({**fields, "reverb": "none"}).reverb == "none"
@@ -120,3 +124,12 @@ def test_a_model_without_space_has_no_reverb() -> None:
         SamplingDefaults.read(without)
     with pytest.raises(ValueError, match=r"sampling\.reverb"):
         SamplingDefaults.read({**fields, "reverb": "hall"})
+    parts = pipeline.components
+    parts["conditioner"] = StyleConditioner(pipeline.codec.latent_dim, 16, pipeline.styles, [], 8)
+    sampling = {**pipeline.defaults.model_dump(mode="json"), "controls": {}, "draws": {}, "spread": 0.0}
+    VocalRestylePipeline(**parts, sampling=sampling).save_pretrained(tmp_path / "plain")
+    (tmp_path / "card.md").write_text("A model.\n")
+    line = [str(tmp_path / "plain"), str(tmp_path / "out"), "--card", str(tmp_path / "card.md"), "--reverb"]
+    assert bundle([*line, "bundled"]) == 2 and not (tmp_path / "out").exists()
+    assert "--reverb needs a model that knows the control space_db" in capsys.readouterr().err
+    assert bundle([*line, "none"]) == 0
