@@ -194,6 +194,12 @@ TOY_CODEC = CodecFacts(fingerprint="toy", sample_rate=48_000, hop_samples=480, l
 
 
 @pytest.fixture(scope="session")
+def synthetic_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For every training's synthetic pairs and their latents: singing them takes longer than the small runs."""
+    return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture(scope="session")
 def toy_segment() -> Callable[..., Segment]:
     """toy_segment(number, frames=300, mixes=1, latent_dim=4, **facts): random latents of its own; without `facts`, a
     take of its own with the style «near» or «far» and mixes without a chain."""

@@ -21,7 +21,7 @@ from restyler.train import main
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = {
     "data.takes": "8",
-    "data.seconds": "1",
+    "data.seconds": "1.5",
     "denoiser.width": "48",
     "denoiser.depth": "1",
     "denoiser.heads": "2",
@@ -40,9 +40,9 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(scope="module")
-def arguments(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+def arguments(model: Path, synthetic_cache: Path) -> Callable[..., list[str]]:
     """arguments(run_dir, **{"optim.lr": "1"}): the command line of a small run; all share one cache."""
-    common = SMALL | {"codec.path": str(model / "codec"), "data.cache": str(tmp_path_factory.mktemp("cache"))}
+    common = SMALL | {"codec.path": str(model / "codec"), "data.cache": str(synthetic_cache)}
 
     def build(run_dir: Path, **changes: str) -> list[str]:
         overrides = [f"{key}={value}" for key, value in (common | changes).items()]

@@ -20,9 +20,8 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture
-def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    cache = tmp_path_factory.mktemp("command") / "cache"
-    return ["configs/tiny.yaml", *SMALL, f"codec.path={model / 'codec'}", f"data.cache={cache}"]
+def settings(model: Path, synthetic_cache: Path) -> list[str]:
+    return ["configs/tiny.yaml", *SMALL, f"codec.path={model / 'codec'}", f"data.cache={synthetic_cache}"]
 
 
 @pytest.fixture(autouse=True)

@@ -59,10 +59,9 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(scope="module")
-def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def settings(model: Path, synthetic_cache: Path) -> list[str]:
     """Arguments of a small run on synthetic pairs, which all runs share through their cache."""
-    cache = tmp_path_factory.mktemp("training") / "cache"
-    return ["configs/tiny.yaml", *SMALL, f"codec.path={model / 'codec'}", f"data.cache={cache}"]
+    return ["configs/tiny.yaml", *SMALL, f"codec.path={model / 'codec'}", f"data.cache={synthetic_cache}"]
 
 
 @pytest.fixture(scope="module")

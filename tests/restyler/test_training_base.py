@@ -38,6 +38,7 @@ def test_base_config_runs_end_to_end_on_the_official_architecture(
         "training.reference_s=0.3",
         "training.workers=0",
         "validation.examples=1",
+        "validation.seeds=2",
     ]
     assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
     pipeline = VocalRestylePipeline.from_pretrained(tmp_path / "run" / "pipeline")

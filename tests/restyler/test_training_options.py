@@ -27,9 +27,9 @@ Train = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def train(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
+def train(model: Path, synthetic_cache: Path) -> Train:
     """train(run_dir, **{"optim.lr": "1"}): the exit code of a small run."""
-    common = SMALL | {"codec.path": str(model / "codec"), "data.cache": str(tmp_path_factory.mktemp("options"))}
+    common = SMALL | {"codec.path": str(model / "codec"), "data.cache": str(synthetic_cache)}
 
     def run(run_dir: Path, **changes: str) -> int:
         overrides = [f"{key}={value}" for key, value in (common | changes).items()]

@@ -23,7 +23,7 @@ JOB = {"variations": 5, "steps": 80, "guard": "off"}
 
 def client_of(service: Any) -> httpx.Client:
     headers = {"Authorization": f"Bearer {service.key}"}
-    return httpx.Client(base_url=service.url, headers=headers, timeout=60)
+    return httpx.Client(base_url=service.url, headers=headers, timeout=60, verify=False)
 
 
 def uploaded(client: httpx.Client, data: bytes) -> str:
@@ -66,7 +66,7 @@ def test_kill_9_in_the_midst_of_a_job(
     data = tmp_path / "data"
     with start_service(data) as service, client_of(service) as client:
         take = uploaded(client, take_bytes)
-        jobs = [started(client, take, seed=seed) for seed in (0, 100)]
+        jobs = [started(client, take, seed=0), started(client, take, variations=2, steps=2)]  # the short one waits
         folder = data / "jobs" / jobs[0]
         wait_until(lambda: folder.is_dir() and len(mixes_in(folder)) >= 2)
         workers = service.workers()
@@ -85,7 +85,7 @@ def test_kill_9_in_the_midst_of_a_job(
         second = wait_until(lambda: (job := client.get(f"/v1/jobs/{jobs[1]}").json())["state"] == "done" and job)
         after = mixes_in(folder)
         assert {name: after[name] for name in made} == made, "a mix was made twice"
-        assert [mix["number"] for mix in first["mixes"]] == [mix["number"] for mix in second["mixes"]] == list(range(5))
+        assert [[mix["number"] for mix in job["mixes"]] for job in (first, second)] == [[0, 1, 2, 3, 4], [0, 1]]
         assert [mix["seed"] for mix in first["mixes"]] == [str(seed) for seed in range(5)]
         assert first["ended"] < second["ended"], "not in their old order"
         assert client.get("/v1/takes").json()["takes"][0]["id"] == take

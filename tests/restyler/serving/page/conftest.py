@@ -51,7 +51,7 @@ def service(start_service: Callable[..., Any], tmp_path_factory: pytest.TempPath
     limits = ("--limit-in-flight=1", "--limit-bytes=5000000", "--limit-requests-a-minute=100000")
     with start_service(data, "--model", str(BUNDLED), *limits) as started:
         deadline = time.monotonic() + 120
-        while httpx.get(f"{started.url}/readyz").status_code != 200:
+        while httpx.get(f"{started.url}/readyz", verify=False).status_code != 200:
             assert time.monotonic() < deadline, started.log.read_text()
             time.sleep(0.1)
         yield started
@@ -61,7 +61,7 @@ def service(start_service: Callable[..., Any], tmp_path_factory: pytest.TempPath
 def api(service: Any) -> Iterator[httpx.Client]:
     """What the page's owner sees without the page."""
     headers = {"Authorization": f"Bearer {service.key}"}
-    with httpx.Client(base_url=f"{service.url}/v1", headers=headers, timeout=60) as client:
+    with httpx.Client(base_url=f"{service.url}/v1", headers=headers, timeout=60, verify=False) as client:
         yield client
 
 
