@@ -18,8 +18,9 @@ BIN := .venv/bin/python -m
 demo: environment
 	@.venv/bin/restyler demo --out out/demo
 
+# Tests start hundreds of processes: with bytecode kept, they don't compile the project each for themselves.
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 bench: environment
 	@$(BIN) restyler.bench
