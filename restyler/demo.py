@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from restyler.progress import progress_bar
     from restyler.rendering import load_model, model_name, render
     from restyler.report_take import TakeReport
-    from restyler.settings import ANY_STYLE
+    from restyler.sample import parser
+    from restyler.sample_choice import Choice
     from restyler.takes import made_folders
 
     take_file, page = chosen.out / "take.wav", chosen.out / "index.html"
@@ -49,15 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = chosen.model or BUNDLED
     pipeline = load_model(folder, "auto")
     take = demo_take(pipeline.codec.sample_rate)
-    tags = {"what": MIX, "model": model_name(folder)}
-    settings = pipeline.settings(style=ANY_STYLE if pipeline.styles else None)
-    lead = f"Sung and restyled by vocal-restyler · model {tags['model']}"
+    as_sample = parser().parse_args([str(take_file), "--variations", str(VARIATIONS)])
+    choice = Choice(as_sample, pipeline, [], model=model_name(folder))
+    lead = f"Sung and restyled by vocal-restyler · model {model_name(folder)}"
     report = TakeReport(page, "One take, four mixes", take, count=VARIATIONS, lead=lead)
     with made_folders([chosen.out]), progress_bar("four mixes") as progress:
         write(take_file, take, tags={"what": TAKE})
-        wanted: dict[str, Any] = {"seeds": range(VARIATIONS), "paths": paths, "tags": tags}
+        seeds, said = choice.mixes(take)
+        wanted: dict[str, Any] = {"seeds": seeds, "said": said, "paths": paths, "tags": {"what": MIX, **choice.tags}}
         # Of each seed its own mix, with what the guards say of it: a demo shows the model as it is.
-        for mix in render(pipeline, take, settings, **wanted, progress=progress, resampled=False):
+        for mix in render(
+            pipeline, take, choice.settings, **wanted, sends=choice.reverb, progress=progress, resampled=False
+        ):
             tqdm.write(mix.line())
             report.add(mix)
     report.write()

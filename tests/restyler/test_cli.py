@@ -89,10 +89,15 @@ def test_styles_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_demo_makes_four_mixes_and_a_page_again_and_again(
     model: Path, pipeline: VocalRestylePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "new" / "demo"
-    arguments = ["demo", "--model", str(model), "--out", str(out)]
+    out, with_rooms = tmp_path / "new" / "demo", str(tmp_path / "model")
+    (tmp_path / "card.md").write_text("A model.\n")
+    assert main(["bundle", str(model), with_rooms, "--card", str(tmp_path / "card.md"), "--reverb", "bundled"]) == 0
+    arguments = ["demo", "--model", with_rooms, "--out", str(out)]
+    capsys.readouterr()
     assert main(arguments) == 0
     printed = capsys.readouterr().out
+    in_rooms = ["in rooms.yaml" in line for line in printed.splitlines() if "mix_0" in line]
+    assert in_rooms == [True, False, True, False]  # as of `restyler sample`
     names = ["take.wav", *(f"mix_0{i}.wav" for i in range(4)), "index.html"]
     assert sorted(file.name for file in out.iterdir()) == sorted(names)
     assert all(str(out / name) in printed for name in names)
