@@ -81,8 +81,8 @@ class Auditions:
 
     @torch.no_grad()
     def hear(self, pipeline: VocalRestylePipeline) -> Heard:
-        """Restyles every take as `restyler sample` would: the pipeline's own sampling defaults, the take's own style
-        told where the pipeline knows it, the take's loudness, peaks under the same ceiling."""
+        """Restyles every take as `restyler sample --reverb none` would: the pipeline's own sampling defaults, the
+        take's own style told where the pipeline knows it, the take's loudness, peaks under the same ceiling."""
         if self._bounds is None:
             self._bounds = self._measured_bounds()
         expected, best, spreads = [], [], []

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = chosen.model or BUNDLED
     pipeline = load_model(folder, "auto")
     take = demo_take(pipeline.codec.sample_rate)
-    as_sample = parser().parse_args([str(take_file), "--variations", str(VARIATIONS)])
+    as_sample = parser().parse_args([take_file.name, "--variations", str(VARIATIONS)])
     choice = Choice(as_sample, pipeline, [], model=model_name(folder))
     lead = f"Sung and restyled by vocal-restyler · model {model_name(folder)}"
     report = TakeReport(page, "One take, four mixes", take, count=VARIATIONS, lead=lead)

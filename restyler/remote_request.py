@@ -10,7 +10,6 @@ from typing import Any
 from audio.errors import InputError
 from restyler.command import shown
 from restyler.sample_plan import CHAINS, LONGEST_CHAIN
-from restyler.sends import BUNDLED_REVERB, NO_REVERB
 
 LOCAL = frozenset({"takes", "out", "overwrite"})  # files here, which the service never hears of
 UPLOADED = frozenset({"reference", "like"})  # files that stand in the request by their ids there
@@ -35,9 +34,7 @@ def _said(name: str, value: Any) -> Any:
     """An option's value as the service takes it."""
     if name == "control":
         return dict(value)
-    if name == "reverb" and value in (BUNDLED_REVERB, NO_REVERB):
-        return str(value)
-    return chain_text(value) if name in CHAINS else value
+    return chain_text(value) if name in CHAINS and isinstance(value, Path) else value
 
 
 def chain_text(path: Path) -> dict[str, str]:

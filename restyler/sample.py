@@ -18,7 +18,14 @@ from restyler.command import (
     number,
     shown,
 )
-from restyler.sample_plan import DEFAULT_AROUND, DEFAULT_VARIATIONS, originals, require_together, weighted_file
+from restyler.sample_plan import (
+    DEFAULT_AROUND,
+    DEFAULT_VARIATIONS,
+    originals,
+    require_together,
+    reverb_file,
+    weighted_file,
+)
 from restyler.way_names import DEFAULT_WAY, WAYS
 
 
@@ -95,13 +102,13 @@ def parser() -> Parser:
         help="an effect chain that the take goes through before the model hears it, see docs/rack.md")
     add("--after", type=Path, metavar="CHAIN.yaml",
         help="an effect chain that each mix goes through, before loudness and peak are set")
-    add("--reverb", type=Path, metavar="CHAIN.yaml|bundled|none",
+    add("--reverb", type=reverb_file, metavar="CHAIN.yaml|bundled|none",
         help="reverb and delay by hand: every style of the file is a bus that hears the mix, after --after; what it "
         "makes is added, what it leaves to chance drawn by each mix's seed. Of its own space the model is told to make "
         "little there, unless --space says else. every: N in the file: for one of so many mixes. bundled: a room and "
         "echoes of the project's own, others for each mix, by turns with mixes that have none (default: as for the mix "
         "of --like; the model's, which is bundled for the bundled one; none with a --style, --reference, --control, "
-        "--between or --render transfer)")
+        "--between, --render transfer or --strength 0)")
     add("--stems", action="store_true",
         help="also write what adds up to each mix: mix_00.dry.wav, and with --reverb what each bus adds, with --render "
         "transfer mix_00.delay.wav and mix_00.reverb.wav")

@@ -21,9 +21,17 @@ from restyler.pipeline import VocalRestylePipeline
 from restyler.progress import Progress
 from restyler.rack_chain import Rack, latency_lines, read_rack, same_chain, through
 from restyler.rendering import Mix, render
-from restyler.sample_plan import CHAINS, DEFAULT_AROUND, default_variations, wished_controls
+from restyler.sample_plan import (
+    BUNDLED_REVERB,
+    CHAINS,
+    DEFAULT_AROUND,
+    NO_REVERB,
+    default_variations,
+    require_names_fit,
+    wished_controls,
+)
 from restyler.saying import Reference
-from restyler.sends import BUNDLED_REVERB, NO_REVERB, ROOMS, Sends, dry_space_db, read_sends
+from restyler.sends import ROOMS, Sends, dry_space_db, read_sends
 from restyler.settings import ANY_STYLE, NO_STYLE, SPACE, SamplingDefaults, Settings
 from restyler.stems import CHAIN_STEMS, DRY
 from restyler.stopwatch import CODEC, FILES, Stopwatch
@@ -112,10 +120,9 @@ class Choice:
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
         if self._options.reverb is None and same_chain(self._rooms.tag, liked.chains.get("reverb")):
+            require_names_fit(self._options, more_chains=1)
             self.reverb = self._rooms
-        chains = self._chain_tags
-        if self.reverb and self.reverb.heard_by(start_of(liked.seed)):
-            chains["reverb"] = self.reverb.tag
+        chains = self._chain_tags | ({"reverb": self.reverb.tag} if self.reverb else {})
         for name in CHAINS:
             if not same_chain(chains.get(name), liked.chains.get(name)):
                 had = liked.chains.get(name, "none")
@@ -248,10 +255,11 @@ class Choice:
 
 def _has_models_reverb(options: argparse.Namespace, defaults: SamplingDefaults) -> bool:
     """Whether the mixes get the reverb that the model has by default: where --reverb says nothing, and nothing else
-    says how they are to sound, where to lie or how to be rendered."""
+    says how they are to sound, where to lie, or that they are chains or the take itself."""
     style = options.style not in (None, ANY_STYLE)
     told = style or options.reference or wished_controls(options) or options.like or options.between
-    return options.reverb is None and defaults.reverb != "none" and not told and options.render != TRANSFER
+    mixed = options.render != TRANSFER and options.strength != 0
+    return options.reverb is None and defaults.reverb != NO_REVERB and mixed and not told
 
 
 def _first(value: T | None, otherwise: T) -> T:

@@ -22,6 +22,7 @@ DEFAULT_AROUND = 0.3
 MOST_REFERENCES = 8
 MOST_REFERENCE_BYTES = 450  # of their names in a file's comment
 CHAINS = ("before", "after", "reverb")  # options that name effect chains
+BUNDLED_REVERB, NO_REVERB = "bundled", "none"  # words of --reverb; what else it says is a file
 LONGEST_CHAIN = 8000  # of the text of one that is sent to a service
 CHAIN_TAG_BYTES = 70  # fewer for each of those, whose tags need that much
 STEM_TAG_BYTES = 55  # fewer with stems, which say their names
@@ -44,6 +45,11 @@ def weighted_file(text: str) -> tuple[Path, float]:
     return Path(name), value
 
 
+def reverb_file(text: str) -> Path | str:
+    """An argument type: a file, or one of the words that --reverb has; ./none is a file."""
+    return text if text in (BUNDLED_REVERB, NO_REVERB) else Path(text)
+
+
 def require_together(options: argparse.Namespace) -> None:
     """Raises InputError for options that exclude each other, and for one that would do nothing."""
     given = {name for name, value in vars(options).items() if value not in (None, [])}
@@ -62,8 +68,14 @@ def require_together(options: argparse.Namespace) -> None:
         raise InputError(f"--between A B N: N is the number of mixes, 2 to 100, not {options.between[2]}")
     if len(options.reference) > MOST_REFERENCES:
         raise InputError(f"--reference: up to {MOST_REFERENCES} files, not {len(options.reference)}")
+    require_names_fit(options)
+
+
+def require_names_fit(options: argparse.Namespace, *, more_chains: int = 0) -> None:
+    """Raises InputError where the references' names leave a mix's comment too little room. more_chains: of those that
+    no option names."""
     names = len(json.dumps(references_text(options.reference)))
-    chains = sum(vars(options).get(name) is not None for name in CHAINS)
+    chains = sum(vars(options).get(name) not in (None, NO_REVERB) for name in CHAINS) + more_chains
     most = MOST_REFERENCE_BYTES - CHAIN_TAG_BYTES * chains - STEM_TAG_BYTES * bool(vars(options).get("stems"))
     if names > most:
         raise InputError(f"--reference: the names take {names} bytes of a mix's comment, {most} are kept for them")

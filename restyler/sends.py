@@ -26,7 +26,6 @@ from restyler.stems import DRY
 MOST_BUSES = 8
 WHOLE_CHAIN = "vocal_chain"  # a part that is a whole mix: there is no wet alone
 ROOMS = Path(__file__).with_name("bundled") / "rooms.yaml"
-BUNDLED_REVERB, NO_REVERB = Path("bundled"), Path("none")  # what --reverb calls ROOMS, and what it calls none
 TOLD_APART_BY = 16  # draws: files that differ in a single choice of two are told apart in all but one case of 65,536
 DEVIATIONS_BELOW = 3.0  # of it under the mean of the training pairs: the driest that docs/controls.md has measured
 

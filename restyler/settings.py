@@ -35,7 +35,8 @@ class SamplingDefaults(BaseModel):
     spread: how far, by default, controls that are not told are spread over the mixes; 0: they stay untold.
     reference_guidance: the default where a reference is given; None: `guidance`, as without one.
     strength: how much of the mix is kept, the rest being the take (`restyler.strength`).
-    reverb: "bundled": where nothing else is told, every second mix stands in a room by hand (`restyler.sends.ROOMS`).
+    reverb: "bundled": where nothing else is told, `restyler sample` and the service put every second mix into a room by
+        hand (`restyler.sends.ROOMS`); the pipeline itself never does.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)

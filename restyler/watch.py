@@ -118,6 +118,7 @@ def _watcher(options: Namespace, out: Path) -> Callable[[], bool]:
                 del mix  # before the next one is made: each takes as much memory as the take
 
     asked = {name: str(value) for name, value in vars(options).items() if name not in NOT_ASKED} | choice.tags
+    asked |= {"reverb": choice.reverb.tag} if choice.reverb else {}
     watcher = Watcher(
         options.folder,
         record,

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+    model_validator,
+)
 
-from restyler.sample_plan import CHAINS, KNOBS, LONGEST_CHAIN, MOST_REFERENCES
+from restyler.sample_plan import BUNDLED_REVERB, CHAINS, KNOBS, LONGEST_CHAIN, MOST_REFERENCES, NO_REVERB
 from restyler.serving import sample_fields
 
 LONGEST_NAME = 200
@@ -55,6 +65,21 @@ class ChainText(Strict):
     name: Annotated[Name, Field(max_length=40), AfterValidator(plain_file_name)] = "chain.yaml"
 
 
+def _kind_of_reverb(value: Any) -> str | None:
+    if isinstance(value, str):
+        return WORD if value in (BUNDLED_REVERB, NO_REVERB) else None
+    return CHAIN
+
+
+WORD, CHAIN = "word", ""  # a chain's fields are called as those of `after`
+Reverb = Annotated[
+    Annotated[ChainText, Tag(CHAIN)] | Annotated[Literal["bundled", "none"], Tag(WORD)],
+    Discriminator(
+        _kind_of_reverb,
+        custom_error_type="reverb",
+        custom_error_message="bundled, none, or a chain as an object with yaml and name",
+    ),
+]
 _SampleFields: Any = create_model("_SampleFields", __base__=Strict, **sample_fields.fields())
 
 
@@ -76,7 +101,7 @@ class JobRequest(_SampleFields):
 
     before: ChainText | None = Field(default=None, description="an effect chain that the take goes through first")
     after: ChainText | None = Field(default=None, description="an effect chain that each mix goes through")
-    reverb: ChainText | Literal["bundled", "none"] | None = Field(
+    reverb: Reverb | None = Field(
         default=None,
         description="buses of reverb and delay beside each mix; bundled: a room and echoes for every second one "
         "(default: the model's, as `restyler sample` has it)",

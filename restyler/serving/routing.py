@@ -71,7 +71,7 @@ def answer(error: RefusedError, headers: dict[str, str] | None = None) -> JSONRe
 def from_validation(error: RequestValidationError) -> RefusedError:
     """The first thing that is wrong with a request, in one line."""
     first = error.errors()[0]
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header", "")]
     field = where[0] if where else None
     line = f"{'.'.join(where)}: {first['msg']}" if where else str(first["msg"])
     return RefusedError(422, " ".join(line.split())[:500], field=field, reason="invalid")

@@ -67,6 +67,7 @@ def test_its_mixes_are_those_of_bundled_by_turns(run: Run, tmp_path: Path, capsy
     [
         (["--style", "any"], True),
         (["--strength", "0.5"], True),
+        (["--strength", "0"], False),  # the take itself
         (["--style", "none"], False),
         (["--space", "1"], False),
         (["--control", "width_db=2"], False),
@@ -110,6 +111,32 @@ def test_what_is_like_a_mix_stands_in_its_room(run: Run, tmp_path: Path, capsys:
     assert run("other", "--like", folder / "mix_00.wav", "--reverb", "none") == 2
     assert "give the same --reverb as for that mix: rooms.yaml " in capsys.readouterr().err
     assert run("same", "--like", folder / "mix_01.wav", "--reverb", "none", "--variations", "1") == 0
+
+
+def test_a_file_may_be_called_as_a_word_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("none").write_text("styles: {hall: [{reverb: {wet_db: -6, seed: 1}}]}\n")
+    assert run("out", "--reverb", "./none", "--stems", "--variations", "1") == 0
+    assert read_tags(tmp_path / "out" / "take" / "mix_00.hall.wav")["reverb"].startswith("none ")
+
+
+def test_names_of_references_leave_room_for_the_rooms_alone(
+    run: Run, vocal_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """420 bytes of names fit a comment without a chain, and not one with."""
+    files = [vocal_file(f"{letter * 96}.wav", channels=2) for letter in "abcd"]
+    named = [word for file in files for word in ("--reference", file)]
+    assert run("none", *named, "--reverb", "none", "--variations", "1") == 0
+    capsys.readouterr()
+    assert run("rooms", *named, "--reverb", "bundled") == 2
+    assert "bytes of a mix's comment, 380 are kept for them" in capsys.readouterr().err
+    short = [vocal_file(f"{letter}.wav", channels=2) for letter in "abcd"]
+    assert run("short", *(word for file in short for word in ("--reference", file)), "--reverb", "bundled") == 0
+    for file, long in zip(short, files, strict=True):
+        long.write_bytes(file.read_bytes())
+    capsys.readouterr()
+    assert run("more", *named, "--like", tmp_path / "short" / "take" / "mix_00.wav") == 2  # which takes the rooms over
+    assert "bytes of a mix's comment, 380 are kept for them" in capsys.readouterr().err
 
 
 def test_a_model_without_space_has_no_reverb(

@@ -263,3 +263,17 @@ def test_mixes_stems_and_what_a_rack_writes_keep_the_time_of_the_take(
     assert "time stamp" not in capsys.readouterr().out
     assert rack([str(rooms), str(take), str(tmp_path / "rack.flac")]) == 0
     assert "only a .wav holds the recording's time stamp" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--reverb", "--after", "--before"])
+def test_what_takes_are_made_with_is_what_its_files_hold(
+    run: Callable[..., int], exports: Path, vocal_file: Callable[..., Path], tmp_path: Path, option: str
+) -> None:
+    """An interrupted take goes on only where that is the same."""
+    chain, asked = tmp_path / "chain.yaml", []
+    for name, wet_db in (("a", -6), ("b", -6), ("c", -30)):
+        chain.write_text(f"styles: {{room: [{{reverb: {{wet_db: {wet_db}, seed: 1}}}}]}}\n")
+        shutil.copy(vocal_file(f"{name}.wav"), exports)
+        assert run("--variations=1", option, chain) == 0
+        asked.append(Record(exports, exports).entries[f"{name}.wav"].asked)
+    assert asked[0] == asked[1] != asked[2]

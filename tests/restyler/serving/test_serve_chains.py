@@ -212,12 +212,14 @@ def test_a_refusal_names_the_field(real_service: Any, take_bytes: bytes) -> None
     ) as client:
         take = client.post("/v1/takes", params={"name": "t.wav"}, content=take_bytes).json()["id"]
         room = {"yaml": "styles: {room: [{reverb: {wet_db: -6}}]}"}
-        for field, said in (
-            ("reverb", {"reverb": {"yaml": "styles: {dry: [{gain: {gain_db: 0}}]}"}}),
-            ("before", {"before": {"yaml": "nothing"}, "after": room}),
-            ("after", {"after": room, "render": "transfer"}),
-            ("reverb", {"reverb": "hall"}),
+        for field, line, said in (
+            ("reverb", "no bus is called dry", {"reverb": {"yaml": "styles: {dry: [{gain: {gain_db: 0}}]}"}}),
+            ("before", "before: ", {"before": {"yaml": "nothing"}, "after": room}),
+            ("before", "need another render than transfer", {"after": room, "render": "transfer"}),
+            ("reverb", "reverb: bundled, none, or a chain as an object with yaml and name", {"reverb": "hall"}),
+            ("reverb", "reverb.yaml: ", {"reverb": {"yaml": ""}}),
+            ("reverb", "reverb: Input should be a valid dictionary", {"reverb": 1}),
         ):
             answer = client.post("/v1/jobs", json={"take": take, **said})
             assert answer.status_code == 422, answer.text
-            assert answer.json()["field"] in (field, "before"), answer.text
+            assert answer.json()["field"] == field and line in answer.json()["error"], answer.text
