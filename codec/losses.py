@@ -33,10 +33,11 @@ def matched_level(reference: torch.Tensor, estimate: torch.Tensor) -> tuple[torc
     return reference * gain, estimate * gain
 
 
-def _magnitude(audio: torch.Tensor, n_fft: int) -> torch.Tensor:
+def magnitudes(audio: torch.Tensor, n_fft: int) -> torch.Tensor:
+    """[… samples] → [… bins frames], each at least the root of LEAST_POWER: Hann windows, hop a quarter."""
     window = torch.hann_window(n_fft, device=audio.device, dtype=audio.dtype)
     spectrum = torch.stft(audio.flatten(0, -2), n_fft, n_fft // 4, window=window, return_complex=True)
-    power = torch.view_as_real(spectrum).square().sum(-1)
+    power = spectrum.real.square() + spectrum.imag.square()
     return power.clamp_min(LEAST_POWER).sqrt().unflatten(0, audio.shape[:-1])
 
 
@@ -65,7 +66,7 @@ def spectral_losses(
     convergence, log_magnitude = [], []
     mel = level = x.new_zeros(x.shape[0])
     for n_fft in fft_sizes:
-        a, b = _magnitude(x, n_fft), _magnitude(y, n_fft)
+        a, b = magnitudes(x, n_fft), magnitudes(y, n_fft)
         weight = a_weighting(torch.fft.rfftfreq(n_fft, 1 / sample_rate, device=x.device))[:, None]
         difference, scale = (m.square().mean(dim=(1, 2, 3)).sqrt() for m in ((a - b) * weight, a * weight))
         convergence.append(difference / (scale + SILENCE))

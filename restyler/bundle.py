@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restyler.command import Parser, command, number, shown
+from restyler.sample_plan import BUNDLED_REVERB, NO_REVERB
 
 SAMPLING = ("steps", "sigma", "guidance", "reference_guidance", "spread", "strength", "reverb")
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--strength", type=number(0, 1), metavar="S", help="default strength (default: as it is)")
     parser.add_argument(
         "--reverb",
-        choices=("bundled", "none"),
+        choices=(BUNDLED_REVERB, NO_REVERB),
         help="default reverb by hand, for mixes that are told nothing else (default: as it is)",
     )
     parser.add_argument(
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.strength is not None:
         defaults["strength"] = options.strength
     if options.reverb is not None:
-        if options.reverb == "bundled":
+        if options.reverb == BUNDLED_REVERB:
             dry_space_db(pipeline.defaults)  # has to be possible
         defaults["reverb"] = options.reverb
     bundled = VocalRestylePipeline(**parts, sampling=sampling | defaults, training=training)

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     take = demo_take(pipeline.codec.sample_rate)
     as_sample = parser().parse_args([take_file.name, "--variations", str(VARIATIONS)])
     choice = Choice(as_sample, pipeline, [], model=model_name(folder))
-    lead = f"Sung and restyled by vocal-restyler · model {model_name(folder)}"
+    lead = f"Sung and restyled by vocal-restyler · model {choice.tags['model']}"
     report = TakeReport(page, "One take, four mixes", take, count=VARIATIONS, lead=lead)
     with made_folders([chosen.out]), progress_bar("four mixes") as progress:
         write(take_file, take, tags={"what": TAKE})

@@ -12,13 +12,14 @@ from scipy.signal import lfilter, oaconvolve
 
 from audio.loudness import brought_to
 from audio.waveform import Waveform
+from codec.losses import magnitudes
 from restyler.seeds import seeded
 
 LOUDNESS_LUFS = -18.0
 FFT_SIZES = (128, 512, 2048)
 DYNAMICS_TIMES_MS = ((50, 1000), (100, 2000))  # short and long average
 RISE_TIME = 2.2  # an average of time τ decays by exp(−2.2) in it: DiffVox counts the rise from a tenth to nine tenths
-LEAST_POWER = 1e-8  # of a sample before it is averaged, of a bin of a spectrum
+LEAST_POWER = 1e-8
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,17 @@ def spectral_distance(reference: Waveform, estimate: Waveform) -> SpectralDistan
     taps = _a_weighting(reference.sample_rate)
     weighted = (oaconvolve(at_loudness(one).numpy(), taps, mode="same", axes=1) for one in (reference, estimate))
     y, x = (torch.from_numpy(one) for one in weighted)
-    middle, side = (_spectral(y[0] + sign * y[1], x[0] + sign * x[1]) for sign in (1, -1))
+    middle, side = (_spectral(y[:1] + sign * y[1:], x[:1] + sign * x[1:]) for sign in (1, -1))
     return SpectralDistance(lr=_spectral(y, x), ms=(middle + side) / 2)
 
 
 def _spectral(reference: torch.Tensor, estimate: torch.Tensor) -> float:
-    """Mean distance over the FFT sizes of two [… samples], taken as one."""
+    """Mean distance over the FFT sizes of two [channels samples], channels taken as one."""
     total = 0.0
     for size in FFT_SIZES:
-        y, x = (_magnitudes(one, size) for one in (reference, estimate))
+        y, x = (magnitudes(one, size) for one in (reference, estimate))
         total += float((y - x).norm() / y.norm() + (y.log() - x.log()).abs().mean())
     return total / len(FFT_SIZES)
-
-
-def _magnitudes(samples: torch.Tensor, fft_size: int) -> torch.Tensor:
-    """[… samples] → [… bins frames], each at least the root of LEAST_POWER."""
-    window = torch.hann_window(fft_size)
-    spectrum = torch.stft(samples, fft_size, fft_size // 4, window=window, return_complex=True)
-    return (spectrum.real.square() + spectrum.imag.square()).clamp_min(LEAST_POWER).sqrt()
 
 
 @functools.cache

@@ -170,9 +170,10 @@ def render(
             kept = finish.kept(lifted)
         with watch.of(RENDERING):
             kept = through(after, kept) if after else kept
-            dry, added = kept, wet(kept, sends.drawn(start_of(seed)) if sends else {})
+            buses = sends.drawn(start_of(seed)) if sends else {}
+            dry, added = kept, wet(kept, buses)
             kept = summed(dry, added) if added else kept
-            parts, in_rooms = {DRY: dry, **added} if stems and sends else made.stems, bool(added)
+            parts = {DRY: dry, **added} if stems and sends else made.stems
             del dry, added
         with watch.of(LEVELS):
             # In its own place, unless it is the take, which the next mix needs, or a stem, still to get its gain.
@@ -188,7 +189,7 @@ def render(
             del said_now["spread"]  # it had nothing to spread
         chosen = {name: str(value) for name, value in said_now.items() if value not in (None, {})}
         chosen |= {"drawn": " ".join(drawn)} if drawn else {}
-        chosen |= {"reverb": sends.tag} if sends and in_rooms else {}
+        chosen |= {"reverb": sends.tag} if sends and buses else {}
         chosen["guard"] = "on" if guarded else "off"
         if verdict and verdict.note():
             chosen["guarded"] = verdict.note()

@@ -119,7 +119,8 @@ class Choice:
         if not same_references(reference_tags(self._options.reference), liked.references):
             had = liked.references.get("reference", "none")
             raise InputError(f"--like {shown(mix)}: give the same --reference as for that mix: {shown(had)}")
-        if self._options.reverb is None and same_chain(self._rooms.tag, liked.chains.get("reverb")):
+        had_reverb = liked.chains.get("reverb")
+        if self._options.reverb is None and had_reverb is not None and same_chain(self._rooms.tag, had_reverb):
             require_names_fit(self._options, more_chains=1)
             self.reverb = self._rooms
         chains = self._chain_tags | ({"reverb": self.reverb.tag} if self.reverb else {})

@@ -18,7 +18,7 @@ FORMAT = 1  # counts up when a record holds something else
 DECIMALS = 6  # far below what any quantity can mean
 MEASURING = (
     *("content.py", "descriptors.py", "effects_space.py", "fidelity.py", "pitch.py", "scoring.py", "speaker.py"),
-    "../metrics.py",
+    *("../metrics.py", "../../codec/losses.py"),
 )
 RENDERING = ("audio", "codec", "conditioning", "diffusion", "restyler")  # packages
 
